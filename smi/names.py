@@ -1,0 +1,126 @@
+"""Value types and fixed names that every package shares.
+
+This module knows nothing but the standard library: no I/O, no Kubernetes client, no policy.
+The strings below are the mesh's public vocabulary (labels, annotations, ports); both planes
+and the documentation use these and no others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Self
+
+# --- ports of a meshed pod -------------------------------------------------------------------
+OUTBOUND_PORT: Final = 15001
+"""Outbound listener: intercepted connections, and explicit proxy requests (absolute form, CONNECT)."""
+INBOUND_PORT: Final = 15006
+"""Plain inbound listener: what the redirect catches from callers outside the mesh."""
+MESH_PORT: Final = 15008
+"""Inbound listener for mTLS between proxies; the target port travels in SNI."""
+ADMIN_PORT: Final = 15020
+"""Admin listener: /ready, /live, /metrics, /config."""
+DISCOVERY_PORT: Final = 15010
+"""Controller: discovery streams (mTLS)."""
+IDENTITY_PORT: Final = 15012
+"""Controller: certificate signing (server TLS, caller proves itself with a bound token)."""
+CONTROLLER_ADMIN_PORT: Final = 15014
+"""Controller: /healthz, /readyz, /metrics, /debug/proxies."""
+WEBHOOK_PORT: Final = 9443
+"""Controller: admission and conversion webhooks."""
+PROXY_ID: Final = 1337
+"""uid and gid of the sidecar; the redirect rules let this group's own connections pass."""
+
+# --- Kubernetes vocabulary -------------------------------------------------------------------
+SYSTEM_NAMESPACE: Final = "smi-mesh-system"
+CONTROLLER_NAME: Final = "smi-mesh-controller"
+"""Name of the controller's Deployment, Service and ServiceAccount."""
+CONFIG_MAP: Final = "smi-mesh-config"
+INJECT_LABEL: Final = "smi-mesh.io/inject"
+"""On a Namespace or Pod template: `enabled` or `disabled`."""
+MESHED_LABEL: Final = "smi-mesh.io/meshed"
+"""Set to `true` on every pod the injector gave a sidecar."""
+MODE_ANNOTATION: Final = "smi-mesh.io/mode"
+MTLS_ANNOTATION: Final = "smi-mesh.io/mtls"
+REGEX_ANNOTATION: Final = "smi-mesh.io/regex"
+FALLBACK_ANNOTATION: Final = "smi-mesh.io/fallback"
+EXCLUDE_INBOUND_ANNOTATION: Final = "smi-mesh.io/exclude-inbound-ports"
+EXCLUDE_OUTBOUND_ANNOTATION: Final = "smi-mesh.io/exclude-outbound-ports"
+TOKEN_AUDIENCE: Final = "smi-mesh-ca"
+DEFAULT_TRUST_DOMAIN: Final = "cluster.local"
+DEFAULT_CLUSTER_DOMAIN: Final = "cluster.local"
+
+# --- wire vocabulary -------------------------------------------------------------------------
+MESH_SNI_SUFFIX: Final = ".smi-mesh.internal"
+"""SNI on the mesh port is `p<target port>` + this suffix."""
+ALPN_HTTP1: Final = "smi-http/1.1"
+ALPN_TCP: Final = "smi-tcp"
+DENIAL_HEADER: Final = "x-smi-mesh-denial"
+"""Response header of a refusal: `<reason>; id=<denial id>`."""
+REASON_HEADER: Final = "x-smi-mesh-reason"
+"""Response header of every other answer the proxy makes itself (400, 502, 503, 504)."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class NamespacedName:
+    """A namespaced Kubernetes object. Its string form `namespace/name` is the key used everywhere."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Parse `namespace/name`; raises ValueError for anything else."""
+        namespace, slash, name = text.partition("/")
+        if not (slash and namespace and name) or "/" in name:
+            raise ValueError(f"expected 'namespace/name', got {text!r}")
+        return cls(namespace, name)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ServicePort:
+    """One port (`spec.ports[].port`, not targetPort) of a Service; `str()` is `namespace/name:port`."""
+
+    service: NamespacedName
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.service}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ServiceIdentity:
+    """A workload identity as a SPIFFE id (SPIFFE-ID §2): `spiffe://<trust domain>/ns/<ns>/sa/<name>`."""
+
+    trust_domain: str
+    namespace: str
+    service_account: str
+
+    @property
+    def uri(self) -> str:
+        return f"spiffe://{self.trust_domain}/ns/{self.namespace}/sa/{self.service_account}"
+
+    def __str__(self) -> str:
+        return self.uri
+
+    @classmethod
+    def parse(cls, uri: str) -> Self:
+        """Parse the URI form; raises ValueError for any other SPIFFE id shape."""
+        parts = uri.split("/")
+        if (
+            len(parts) == 7
+            and parts[0] == "spiffe:"
+            and parts[1] == ""
+            and parts[3] == "ns"
+            and parts[5] == "sa"
+            and all((parts[2], parts[4], parts[6]))
+        ):
+            return cls(parts[2], parts[4], parts[6])
+        raise ValueError(f"expected 'spiffe://<trust domain>/ns/<namespace>/sa/<name>', got {uri!r}")
+
+
+def pod_dns_san(namespace: str, pod: str) -> str:
+    """The DNS SAN that names a pod in its leaf certificate (a SPIFFE SVID has only one URI SAN)."""
+    return f"{pod}.{namespace}.pod.smi-mesh.internal"
