@@ -1,0 +1,56 @@
+# Two commands do all the set-up on a fresh machine with Python 3.11 and make:
+#   make demo    the mesh at work on the embedded cluster
+#   make test    every test
+# KEEP=1 leaves the demo's cluster running; PYTHON=… chooses another interpreter.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+RUN := .venv/.run-ready
+DEV := .venv/.dev-ready
+
+.PHONY: help demo test unit e2e check bench docs charts system clean
+
+help: ## this list
+	@sed -n 's/^\([a-z0-9]*\):.*## /  make \1\t/p' Makefile
+
+demo: $(RUN) system ## start a mesh on this machine and tell its story
+	$(BIN)/smi-mesh demo $(if $(KEEP),--keep)
+
+test: unit e2e ## everything, end-to-end tests over real processes included
+
+unit: $(DEV) ## fast tests: no root, no cluster
+	$(BIN)/pytest -q -n 2 -m "not e2e"
+
+e2e: $(DEV) system ## real processes, and network namespaces where it is root
+	$(BIN)/pytest -q -m e2e
+
+check: $(DEV) ## format, lint, types, imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(DEV) system ## the numbers the documentation quotes
+	$(BIN)/python -m benchmarks
+
+docs: $(DEV) ## the documentation site, strict
+	$(BIN)/pip install -q --group docs
+	$(BIN)/mkdocs build --strict
+
+charts: $(RUN) ## write the Helm chart from controller/manifests.py
+	$(BIN)/python -m controller.manifests --chart charts/smi-mesh
+
+system: ## Debian packages that real redirection and real kubectl need (root only)
+	@sh .ci/system-packages
+
+$(RUN): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q --upgrade "pip>=25.1"
+	$(BIN)/pip install -q -c constraints.txt -e .
+	touch $@
+
+$(DEV): $(RUN)
+	$(BIN)/pip install -q -c constraints.txt --group dev
+	touch $@
+
+clean: ## remove what the recipes made
+	rm -rf .venv site build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
