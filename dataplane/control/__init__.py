@@ -1,0 +1,1 @@
+"""Clients of the controller: certificates (`identity`) and config (`discovery`)."""
