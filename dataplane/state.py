@@ -307,6 +307,8 @@ class State:
         """The pending answer for `key`; subscribes if nobody waits for one yet."""
         if len(key) > MAX_KEY_LENGTH:
             raise NotKnown(f"a destination of {len(key)} characters is no host and port")
+        if not (key.isascii() and key.isprintable()):
+            raise NotKnown("a destination with other than printable ASCII characters is no host and port")
         self._used.add(key)
         answer = self._answers.get(key)
         if answer is None:
