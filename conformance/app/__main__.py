@@ -1,0 +1,5 @@
+"""`python -m conformance.app`."""
+
+from conformance.app.main import main
+
+raise SystemExit(main())
