@@ -1,0 +1,1 @@
+"""The embedded Kubernetes-compatible cluster: API server, controllers, and pods as local processes."""
