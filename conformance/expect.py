@@ -1,0 +1,108 @@
+"""What counts of answers may be: one exact bound, no retries, no tuning. Pure arithmetic.
+
+SMI says in which proportion traffic is split, not in which order. A mesh that picks each request at
+random with the given weights is right, and so is one that takes turns; both stay inside the
+binomial bound, the first with a stated error rate, the second always. Everything is computed
+with whole numbers, so the bound is exact for every count and weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Final
+
+ERROR_RATE: Final = Fraction(1, 1_000_000)
+"""How often a mesh that picks at random with the right weights may be called wrong."""
+MAX_PICKS: Final = 50_000
+"""The arithmetic is exact and its cost grows with the square of the picks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The counts `low`..`high` (both included) are those a right mesh may show."""
+
+    low: int
+    high: int
+
+    def __contains__(self, count: object) -> bool:
+        return isinstance(count, int) and self.low <= count <= self.high
+
+    def __str__(self) -> str:
+        return f"{self.low}..{self.high}"
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """One backend's part of an experiment: what was wanted, what was counted, what is allowed."""
+
+    name: str
+    wanted: Fraction
+    count: int
+    picks: int
+    bound: Bound
+
+    @property
+    def observed(self) -> Fraction:
+        return Fraction(self.count, self.picks) if self.picks else Fraction(0)
+
+    @property
+    def ok(self) -> bool:
+        return self.count in self.bound
+
+
+def binomial_bound(picks: int, share: Fraction, error: Fraction = ERROR_RATE) -> Bound:
+    """Counts that `picks` independent picks with probability `share` leave with probability <= `error`.
+
+    Each side is left with probability <= error/2. Raises ValueError outside 0 <= picks <= MAX_PICKS,
+    0 <= share <= 1, 0 < error < 1.
+    """
+    if not 0 <= picks <= MAX_PICKS:
+        raise ValueError(f"picks={picks}: expected 0 to {MAX_PICKS}")
+    if not 0 <= share <= 1:
+        raise ValueError(f"share={share}: expected 0 to 1")
+    if not 0 < error < 1:
+        raise ValueError(f"error={error}: expected more than 0 and less than 1")
+    low = _low_end(picks, share, error / 2)
+    return Bound(low, picks - _low_end(picks, 1 - share, error / 2))
+
+
+def _low_end(picks: int, share: Fraction, tail: Fraction) -> int:
+    """The largest k with P(X < k) <= tail, X binomial. All terms share the denominator b**picks."""
+    hit, total = share.numerator, share.denominator
+    miss = total - hit
+    if miss == 0:
+        return picks
+    term = miss**picks  # the numerator of P(X = 0)
+    # P(X <= k) <= tail  ⇔  sum of terms * tail.denominator <= tail.numerator * total**picks
+    limit = tail.numerator * total**picks // tail.denominator
+    below = 0
+    for count in range(picks + 1):
+        below += term
+        if below > limit:
+            return count
+        term = term * (picks - count) * hit // ((count + 1) * miss)  # exact: it is a binomial term
+    return picks
+
+
+def judge_shares(
+    weights: Mapping[str, int], counts: Mapping[str, int], error: Fraction = ERROR_RATE
+) -> tuple[Share, ...]:
+    """Judge counted answers per backend against `weights` (whole numbers, not all zero).
+
+    The error rate holds for all backends together. Whoever answered without being among the
+    weights is listed as well, wanted 0 and allowed 0.
+    """
+    total = sum(weights.values())
+    if total <= 0 or any(weight < 0 for weight in weights.values()):
+        raise ValueError(f"weights {dict(weights)}: expected whole numbers >= 0, not all 0")
+    picks = sum(counts.values())
+    names = [*weights, *sorted(set(counts) - set(weights))]
+    each = error / len(weights)
+    shares = []
+    for name in names:
+        wanted = Fraction(weights.get(name, 0), total)
+        bound = binomial_bound(picks, wanted, each)
+        shares.append(Share(name, wanted, counts.get(name, 0), picks, bound))
+    return tuple(shares)
