@@ -242,11 +242,11 @@ class State:
             self._first.append(changed)
             await changed
 
-    def tallies(self) -> Iterator[tuple[SplitKey, Backend, Tally]]:
-        """Every backend of every split in use with what happened to it, for metrics."""
+    def turns(self) -> Iterator[tuple[SplitKey, Backend, Turns]]:
+        """Every backend of every split in use, with the turns that hold its tally, for metrics."""
         for key, turns in self._turns.items():
             for backend in turns.split.backends:
-                yield key, backend, turns.tallies[backend.service]
+                yield key, backend, turns
 
     def describe(self) -> dict[str, Any]:
         """The config in force as JSON-able data, in the form the controller sent it (for /config)."""

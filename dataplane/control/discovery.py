@@ -56,6 +56,8 @@ class Discovery:
     ) -> None:
         self.streams = 0
         """Streams opened so far."""
+        self.applied = 0
+        """Updates applied so far."""
         self.refused = 0
         """Updates refused (nack) so far."""
         self._settings = settings
@@ -73,24 +75,18 @@ class Discovery:
         """Keep a stream open, for ever."""
         backoff = Backoff(FIRST_BACKOFF, LAST_BACKOFF, self._chance)
         while True:
-            revision, streams = self._state.revision, self.streams
+            applied = self.applied
             try:
                 await self._stream()
-            except (OSError, StreamError, NotTheController) as error:  # TimeoutError is an OSError
+            except (OSError, StreamError, NotTheController) as error:  # ssl.SSLError is an OSError
                 _log.warning("config stream: %s", _describe(error))
-            if self.streams > streams and self._state.revision != revision:
+            if self.applied > applied:
                 backoff.reset()
             await asyncio.sleep(backoff.next())
 
     async def _stream(self) -> None:
         settings = self._settings
-        async with asyncio.timeout(CONNECT_SECONDS):
-            reader, writer = await asyncio.open_connection(
-                settings.controller,
-                settings.discovery_port,
-                ssl=self._identity.controller_context,
-                limit=MAX_LINE,
-            )
+        reader, writer = await self._connect()
         try:
             check_controller(writer.get_extra_info("peercert"), settings.controller_identity)
             self._open(writer)
@@ -101,9 +97,22 @@ class Discovery:
             self._state.connected = False
             writer.transport.abort()
 
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                return await asyncio.open_connection(
+                    self._settings.controller,
+                    self._settings.discovery_port,
+                    ssl=self._identity.controller_context,
+                    limit=MAX_LINE,
+                )
+        except TimeoutError:
+            raise StreamError(f"no connection within {CONNECT_SECONDS:g} s") from None
+
     def _open(self, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
         self._behind = False
+        self._state.connected = True
         self.streams += 1
         keys = self._state.subscriptions
         self._send(
@@ -156,7 +165,7 @@ class Discovery:
             self._send(type="nack", revision=revision, error=str(error)[:_MAX_COMPLAINT])
             return
         self._behind = False
-        self._state.connected = True
+        self.applied += 1
         _log.debug("running revision %d", self._state.revision)
         self._send(type="ack", revision=self._state.revision)
 

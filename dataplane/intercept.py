@@ -1,0 +1,143 @@
+"""`python -m dataplane.intercept`: redirect a pod's TCP connections into its sidecar, then end.
+
+Runs as an init container with NET_ADMIN in the pod's network namespace. Running it again leaves the
+same rules. What it must not do: touch rules it did not make, or any table but `nat`.
+
+Inbound, everything but the mesh port, the admin port and the excluded ports goes to the inbound
+listener; so a caller cannot reach the outbound listener from outside. Outbound, everything goes to
+the outbound listener except what the sidecar itself sends (by its group), what stays in the pod and
+the excluded ports.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from dataplane.settings import SettingsError, port, port_list
+from smi import names
+
+INBOUND_CHAIN: Final = "SMI_MESH_INBOUND"
+OUTBOUND_CHAIN: Final = "SMI_MESH_OUTBOUND"
+_SECONDS: Final = 30
+_LOCK_SECONDS: Final = "10"
+
+
+class InterceptError(Exception):
+    """The rules could not be set; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Redirects:
+    """What goes where. Ports are the sidecar's listeners; excluded ports are left alone."""
+
+    inbound_port: int = names.INBOUND_PORT
+    outbound_port: int = names.OUTBOUND_PORT
+    mesh_port: int = names.MESH_PORT
+    admin_port: int = names.ADMIN_PORT
+    group: int = names.PROXY_ID
+    exclude_inbound: frozenset[int] = frozenset()
+    exclude_outbound: frozenset[int] = frozenset()
+
+
+JUMPS: Final = (("PREROUTING", INBOUND_CHAIN), ("OUTPUT", OUTBOUND_CHAIN))
+"""(built-in chain, our chain): the only two rules outside our own chains."""
+
+
+def redirects_from(environ: Mapping[str, str]) -> Redirects:
+    """Read the environment the injector writes; raises SettingsError."""
+    return Redirects(
+        inbound_port=port(environ, "SMI_MESH_INBOUND_PORT", names.INBOUND_PORT),
+        outbound_port=port(environ, "SMI_MESH_OUTBOUND_PORT", names.OUTBOUND_PORT),
+        mesh_port=port(environ, "SMI_MESH_MESH_PORT", names.MESH_PORT),
+        admin_port=port(environ, "SMI_MESH_ADMIN_PORT", names.ADMIN_PORT),
+        exclude_inbound=port_list(environ, "SMI_MESH_EXCLUDE_INBOUND"),
+        exclude_outbound=port_list(environ, "SMI_MESH_EXCLUDE_OUTBOUND"),
+    )
+
+
+def rules(redirects: Redirects, missing_jumps: Sequence[tuple[str, str]] = JUMPS) -> str:
+    """The rules as input for `iptables-restore --noflush`.
+
+    Declaring our chains there empties them, so only the jumps into them need to be known missing.
+    """
+    spared = sorted({redirects.mesh_port, redirects.admin_port} | redirects.exclude_inbound)
+    lines = ["*nat", f":{INBOUND_CHAIN} - [0:0]", f":{OUTBOUND_CHAIN} - [0:0]"]
+    lines += [f"-A {INBOUND_CHAIN} -p tcp --dport {spare} -j RETURN" for spare in spared]
+    lines += [
+        f"-A {INBOUND_CHAIN} -p tcp -j REDIRECT --to-ports {redirects.inbound_port}",
+        f"-A {OUTBOUND_CHAIN} -m owner --gid-owner {redirects.group} -j RETURN",
+        f"-A {OUTBOUND_CHAIN} -o lo -j RETURN",
+        f"-A {OUTBOUND_CHAIN} -d 127.0.0.0/8 -j RETURN",
+    ]
+    spared = sorted(redirects.exclude_outbound)
+    lines += [f"-A {OUTBOUND_CHAIN} -p tcp --dport {spare} -j RETURN" for spare in spared]
+    lines += [f"-A {OUTBOUND_CHAIN} -p tcp -j REDIRECT --to-ports {redirects.outbound_port}"]
+    lines += [f"-A {chain} -p tcp -j {ours}" for chain, ours in missing_jumps]
+    return "\n".join([*lines, "COMMIT", ""])
+
+
+def intercept(redirects: Redirects) -> None:
+    """Set the rules in this network namespace. Raises InterceptError."""
+    missing = [jump for jump in JUMPS if not _has_jump(*jump)]
+    done = _run(["iptables-restore", "--noflush", "-w", _LOCK_SECONDS], rules(redirects, missing))
+    if done.returncode != 0:
+        raise InterceptError(_complaint("iptables-restore", done))
+
+
+def _has_jump(chain: str, ours: str) -> bool:
+    """Whether the jump is there. A chain of ours that does not exist yet is reported as an error too."""
+    command = ["iptables", "-w", _LOCK_SECONDS, "-t", "nat", "-C", chain, "-p", "tcp", "-j", ours]
+    return _run(command, "").returncode == 0
+
+
+def _run(command: Sequence[str], text: str) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(  # noqa: S603 - a fixed command; what varies are checked port numbers
+            command, input=text, capture_output=True, text=True, timeout=_SECONDS, check=False
+        )
+    except FileNotFoundError:
+        raise InterceptError(
+            f"{command[0]} is not installed: the proxy image must contain iptables, "
+            "or set SMI_MESH_INTERCEPTION=explicit"
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise InterceptError(f"{command[0]} did not end within {_SECONDS} s") from None
+
+
+def _complaint(program: str, done: subprocess.CompletedProcess[str]) -> str:
+    said = done.stderr.strip()[:500]
+    hint = ""
+    if "ermission denied" in said or "not permitted" in said:
+        hint = "; the init container needs the capability NET_ADMIN and uid 0"
+    elif "owner" in said or "REDIRECT" in said:
+        hint = "; the node's kernel needs the modules xt_owner and xt_REDIRECT"
+    return f"{program} ended with {done.returncode}: {said}{hint}"
+
+
+def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Exit code 0 when the rules are set (or printed), 1 if they could not be, 2 for wrong use."""
+    if list(arguments) not in ([], ["--print"]):
+        sys.stderr.write("usage: python -m dataplane.intercept [--print]\n")
+        return 2
+    try:
+        redirects = redirects_from(environ)
+        if arguments:
+            sys.stdout.write(rules(redirects))
+        else:
+            intercept(redirects)
+    except SettingsError as error:
+        sys.stderr.write(f"intercept: {error}\n")
+        return 2
+    except InterceptError as error:
+        sys.stderr.write(f"intercept: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], os.environ))

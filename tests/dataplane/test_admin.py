@@ -1,0 +1,136 @@
+"""The admin listener over real sockets: its four paths, who may see what, and its bounds."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dataplane import admin as admin_module
+from dataplane.admin import MAX_CONNECTIONS, MAX_HEAD, Admin, Views, answer
+from tests.dataplane.waiting import until
+
+
+@dataclass
+class Shown:
+    reason: str = ""
+    config: dict[str, Any] = field(default_factory=lambda: {"revision": 7})
+
+    def views(self) -> Views:
+        def config() -> Mapping[str, Any]:
+            return self.config
+
+        return Views(lambda: self.reason, lambda: b"up 1\n", "text/plain; version=0.0.4", config)
+
+
+@pytest.fixture
+def shown() -> Shown:
+    return Shown()
+
+
+@pytest.fixture
+async def port(shown: Shown) -> AsyncIterator[int]:
+    listener = Admin(shown.views(), "10.1.2.3")
+    yield await listener.start("127.0.0.1", 0)
+    await listener.stop()
+
+
+async def ask(port: int, request: bytes) -> tuple[int, bytes, bytes]:
+    """(status, head, body) of the answer to raw bytes; (0, b"", b"") if there is none."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request)
+    async with asyncio.timeout(10):
+        received = await reader.read()
+    writer.close()
+    head, _, body = received.partition(b"\r\n\r\n")
+    return (int(head.split(b" ")[1]), head, body) if head else (0, b"", b"")
+
+
+async def _expect_cut(reader: asyncio.StreamReader) -> None:
+    """The connection ends without a byte, by reset or by end of stream."""
+    async with asyncio.timeout(10):
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
+
+
+async def get(port: int, path: str, method: str = "GET") -> tuple[int, bytes, bytes]:
+    return await ask(port, f"{method} {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+
+
+async def test_ready_says_why_not(port: int, shown: Shown) -> None:
+    shown.reason = "no certificate yet"
+    assert (await get(port, "/ready"))[::2] == (503, b"not ready: no certificate yet\n")
+    shown.reason = ""
+    assert (await get(port, "/ready?verbose"))[::2] == (200, b"ready\n")
+
+
+async def test_live_metrics_config(port: int) -> None:
+    assert (await get(port, "/live"))[::2] == (200, b"alive\n")
+    status, head, body = await get(port, "/metrics")
+    assert (status, body) == (200, b"up 1\n")
+    assert b"content-type: text/plain; version=0.0.4\r\ncontent-length: 5" in head
+    status, _, body = await get(port, "/config")
+    assert (status, json.loads(body)) == (200, {"revision": 7})
+
+
+async def test_head_has_no_body_and_other_things_are_refused(port: int) -> None:
+    status, head, body = await get(port, "/live", "HEAD")
+    assert (status, body) == (200, b"")
+    assert b"content-length: 6" in head
+    assert (await get(port, "/live", "POST"))[0] == 405
+    assert (await get(port, "/"))[0] == 404
+    assert (await ask(port, b"nonsense\r\n\r\n"))[0] == 400
+
+
+def test_config_is_for_the_pod_itself(shown: Shown) -> None:
+    listener = Admin(shown.views(), "10.1.2.3")
+    assert listener.is_own_pod("127.0.0.1")
+    assert listener.is_own_pod("10.1.2.3")
+    assert not listener.is_own_pod("10.1.2.4")
+    assert answer(shown.views(), b"GET", b"/config", own_pod=False).status == 403
+
+
+async def test_a_request_may_come_in_pieces_but_not_without_end(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for byte in b"GET /live HTTP/1.1\r\n\r\n":
+        writer.write(bytes([byte]))
+        await writer.drain()
+    assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+    writer.close()
+    assert (await ask(port, b"GET /live HTTP/1.1\r\nx: " + b"y" * MAX_HEAD))[0] == 431
+
+
+async def test_a_silent_caller_is_cut(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admin_module, "EXCHANGE_SECONDS", 0.05)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /li")
+    await _expect_cut(reader)
+    writer.close()
+
+
+async def test_more_connections_than_allowed_are_cut(shown: Shown) -> None:
+    listener = Admin(shown.views(), "10.1.2.3")
+    port = await listener.start("127.0.0.1", 0)
+    idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MAX_CONNECTIONS)]
+    await until(lambda: len(listener._open) == MAX_CONNECTIONS)
+    reader, extra = await asyncio.open_connection("127.0.0.1", port)
+    await _expect_cut(reader)
+    extra.close()
+    idle.pop()[1].close()
+    await until(lambda: len(listener._open) < MAX_CONNECTIONS)
+    assert (await get(port, "/live"))[0] == 200
+    await listener.stop()
+    for _, writer in idle:
+        writer.close()
+
+
+@given(st.binary(max_size=40), st.binary(max_size=40))
+def test_any_method_and_target_gets_an_answer(method: bytes, target: bytes) -> None:
+    assert answer(Shown().views(), method, target, own_pod=True).status in (200, 404, 405, 503)

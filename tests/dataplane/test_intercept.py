@@ -1,0 +1,66 @@
+"""The redirect rules as text, and the command around them."""
+
+from __future__ import annotations
+
+import pytest
+
+from dataplane.intercept import JUMPS, Redirects, main, redirects_from, rules
+from dataplane.settings import SettingsError
+
+GOLDEN = """\
+*nat
+:SMI_MESH_INBOUND - [0:0]
+:SMI_MESH_OUTBOUND - [0:0]
+-A SMI_MESH_INBOUND -p tcp --dport 9000 -j RETURN
+-A SMI_MESH_INBOUND -p tcp --dport 15008 -j RETURN
+-A SMI_MESH_INBOUND -p tcp --dport 15020 -j RETURN
+-A SMI_MESH_INBOUND -p tcp -j REDIRECT --to-ports 15006
+-A SMI_MESH_OUTBOUND -m owner --gid-owner 1337 -j RETURN
+-A SMI_MESH_OUTBOUND -o lo -j RETURN
+-A SMI_MESH_OUTBOUND -d 127.0.0.0/8 -j RETURN
+-A SMI_MESH_OUTBOUND -p tcp --dport 3306 -j RETURN
+-A SMI_MESH_OUTBOUND -p tcp --dport 5432 -j RETURN
+-A SMI_MESH_OUTBOUND -p tcp -j REDIRECT --to-ports 15001
+-A PREROUTING -p tcp -j SMI_MESH_INBOUND
+-A OUTPUT -p tcp -j SMI_MESH_OUTBOUND
+COMMIT
+"""
+
+ENVIRON = {"SMI_MESH_EXCLUDE_INBOUND": "9000", "SMI_MESH_EXCLUDE_OUTBOUND": "5432, 3306"}
+
+
+def test_printed_rules(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--print"], ENVIRON) == 0
+    assert capsys.readouterr().out == GOLDEN
+
+
+def test_the_jumps_are_added_only_if_missing() -> None:
+    redirects = redirects_from(ENVIRON)
+    assert rules(redirects, JUMPS) == GOLDEN
+    assert "-A PREROUTING" not in rules(redirects, JUMPS[1:])
+    assert "-A OUTPUT" in rules(redirects, JUMPS[1:])
+    assert "COMMIT" in rules(redirects, ())
+
+
+def test_ports_come_from_the_environment() -> None:
+    given = {"SMI_MESH_INBOUND_PORT": "1", "SMI_MESH_OUTBOUND_PORT": "2", "SMI_MESH_MESH_PORT": "3"}
+    assert redirects_from(given) == Redirects(inbound_port=1, outbound_port=2, mesh_port=3)
+    with pytest.raises(SettingsError, match=r"^SMI_MESH_EXCLUDE_INBOUND must"):
+        redirects_from({"SMI_MESH_EXCLUDE_INBOUND": "80; rm"})
+
+
+def test_wrong_use_and_bad_settings_end_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"], {}) == 2
+    assert "usage" in capsys.readouterr().err
+    assert main([], {"SMI_MESH_EXCLUDE_INBOUND": "x"}) == 2
+    assert "SMI_MESH_EXCLUDE_INBOUND" in capsys.readouterr().err
+
+
+def test_a_missing_iptables_is_said_with_what_to_do(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    assert main([], {}) == 1
+    said = capsys.readouterr().err
+    assert "iptables is not installed" in said
+    assert "SMI_MESH_INTERCEPTION=explicit" in said
