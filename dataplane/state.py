@@ -14,8 +14,16 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from smi.policy import codec
 from smi.policy.access import AccessTable, compile_access
+from smi.policy.codec import (
+    CodecError,
+    decode_cluster,
+    decode_destination,
+    decode_inbound,
+    encode_cluster,
+    encode_destination,
+    encode_inbound,
+)
 from smi.policy.snapshot import Backend, Cluster, Destination, Inbound, Split
 from smi.policy.split import DestinationTable, Picker, compile_destination, eligible
 
@@ -252,11 +260,11 @@ class State:
         """The config in force as JSON-able data, in the form the controller sent it (for /config)."""
         resources: dict[str, Any] = {}
         if self._inbound is not None:
-            resources[INBOUND] = codec.encode_inbound(self._inbound)
+            resources[INBOUND] = encode_inbound(self._inbound)
         for key, target in self._targets.items():
-            resources[DESTINATION_PREFIX + key] = codec.encode_destination(target.destination)
+            resources[DESTINATION_PREFIX + key] = encode_destination(target.destination)
         for key, cluster in self._endpoints.clusters.items():
-            resources[CLUSTER_PREFIX + key] = codec.encode_cluster(cluster)
+            resources[CLUSTER_PREFIX + key] = encode_cluster(cluster)
         return {
             "revision": self.revision,
             "connected": self.connected,
@@ -345,10 +353,10 @@ class State:
         revision, full, resources, removed = _envelope(update)
         try:
             return self._decode(revision, full, resources, removed)
-        except codec.CodecError:
+        except CodecError:
             raise
         except ValueError as error:  # a pattern that does not compile here
-            raise codec.CodecError(f"revision {revision}: {error}") from error
+            raise CodecError(f"revision {revision}: {error}") from error
 
     def _decode(self, revision: int, full: bool, resources: Mapping[str, Any], removed: list[str]) -> _Staged:
         inbound, access = (None, None) if full else (self._inbound, self.inbound)
@@ -359,16 +367,16 @@ class State:
             clusters = dict(clusters)
             _decode_clusters(clusters, resources, removed)
         if INBOUND in resources:
-            inbound = codec.decode_inbound(resources[INBOUND])
+            inbound = decode_inbound(resources[INBOUND])
             access = compile_access(inbound)
         for name in removed:
             targets.pop(name.removeprefix(DESTINATION_PREFIX), None)
         for name, value in resources.items():
             key = name.removeprefix(DESTINATION_PREFIX)
             if key != name and key in self._idle:
-                targets[key] = self._target(key, codec.decode_destination(value), turns)
+                targets[key] = self._target(key, decode_destination(value), turns)
         if full and access is None:
-            raise codec.CodecError(f"revision {revision}: a full update without {INBOUND!r}")
+            raise CodecError(f"revision {revision}: a full update without {INBOUND!r}")
         return _Staged(revision, inbound, access, targets, _turns_in_use(targets), clusters)
 
     def _target(self, key: str, destination: Destination, turns: dict[SplitKey, Turns]) -> Target:
@@ -402,13 +410,13 @@ def _envelope(update: Mapping[str, Any]) -> tuple[int, bool, Mapping[str, Any], 
     revision, full = update.get("revision"), update.get("full", False)
     resources, removed = update.get("resources", {}), update.get("removed", [])
     if not isinstance(revision, int) or isinstance(revision, bool) or revision < 0:
-        raise codec.CodecError(f"update: 'revision' must be a whole number >= 0, got {revision!r}")
+        raise CodecError(f"update: 'revision' must be a whole number >= 0, got {revision!r}")
     if not isinstance(full, bool):
-        raise codec.CodecError(f"update {revision}: 'full' must be true or false, got {full!r}")
+        raise CodecError(f"update {revision}: 'full' must be true or false, got {full!r}")
     if not isinstance(resources, dict):
-        raise codec.CodecError(f"update {revision}: 'resources' must be an object")
+        raise CodecError(f"update {revision}: 'resources' must be an object")
     if not isinstance(removed, list) or not all(isinstance(name, str) for name in removed):
-        raise codec.CodecError(f"update {revision}: 'removed' must be a list of names")
+        raise CodecError(f"update {revision}: 'removed' must be a list of names")
     return revision, full, resources, removed
 
 
@@ -418,7 +426,7 @@ def _decode_clusters(clusters: dict[str, Cluster], resources: Mapping[str, Any],
             clusters.pop(name.removeprefix(CLUSTER_PREFIX), None)
     for name, value in resources.items():
         if name.startswith(CLUSTER_PREFIX):
-            clusters[name.removeprefix(CLUSTER_PREFIX)] = codec.decode_cluster(value)
+            clusters[name.removeprefix(CLUSTER_PREFIX)] = decode_cluster(value)
 
 
 def _turns_in_use(targets: Mapping[str, Target]) -> dict[SplitKey, Turns]:

@@ -77,10 +77,10 @@ class StandIn:
         self.identity_port = 0
         self.discovery_port = 0
         self._folder = folder
-        self._streams: asyncio.Queue[Stream] = asyncio.Queue()
+        self.streams: asyncio.Queue[Stream] = asyncio.Queue()
         self._open: list[Stream] = []
         self._servers: list[asyncio.Server] = []
-        self.on_stream: Callable[[Stream], None] = self._streams.put_nowait
+        self.on_stream: Callable[[Stream], None] = self.streams.put_nowait
 
     async def start_identity(self, port: int = 0) -> None:
         context = self.authority.server_context(self._folder, self.uri, mutual=False)
@@ -93,7 +93,7 @@ class StandIn:
     async def next_stream(self) -> Stream:
         """The next stream that a proxy opens."""
         async with asyncio.timeout(DEADLINE):
-            return await self._streams.get()
+            return await self.streams.get()
 
     async def stop(self) -> None:
         for server in self._servers:

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataplane.control.identity import Identity, renewal_delay
-from dataplane.control.peer import spiffe_id
 from dataplane.control.signing import SigningError
+from dataplane.core.peer import spiffe_id
 from dataplane.settings import Settings
 from dataplane.tasks import Tasks
 from tests.dataplane.control.authority import Authority
