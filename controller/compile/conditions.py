@@ -67,10 +67,14 @@ _REFUSED_BY_KIND: Final[Mapping[str, frozenset[Reason]]] = {
 _ORDER: Final = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.INFO: 2}
 
 
-def status_of(known: SmiObject, findings: Iterable[Finding], pods: frozenset[str], keys: frozenset[str]) -> ObjectStatus:
+def status_of(
+    known: SmiObject, findings: Iterable[Finding], pods: frozenset[str], keys: frozenset[str]
+) -> ObjectStatus:
     """The status of one object out of the findings about it."""
     ordered = sorted(findings, key=lambda finding: (_ORDER[finding.severity], finding))
-    return ObjectStatus(known.ref, known.uid, known.generation, tuple(_conditions(known, ordered)), pods, keys)
+    return ObjectStatus(
+        known.ref, known.uid, known.generation, tuple(_conditions(known, ordered)), pods, keys
+    )
 
 
 def _conditions(known: SmiObject, findings: list[Finding]) -> list[Condition]:
@@ -91,7 +95,9 @@ def _accepted(findings: list[Finding], refused: frozenset[Reason], *, readable: 
         return Condition(ACCEPTED, False, against[0].reason, _message(against))
     if not readable:
         return Condition(ACCEPTED, False, Reason.INVALID, "the object cannot be read")
-    remarks = [finding for finding in findings if finding.reason not in _UNRESOLVED | _BACKENDS | {Reason.CONFLICTED}]
+    remarks = [
+        finding for finding in findings if finding.reason not in _UNRESOLVED | _BACKENDS | {Reason.CONFLICTED}
+    ]
     if remarks:
         return Condition(ACCEPTED, True, remarks[0].reason, _message(remarks))
     return Condition(ACCEPTED, True, ACCEPTED, "")

@@ -189,9 +189,13 @@ class _Join:
                 if service.headless:
                     headless.add((address_key(address.ip, number), key))
                     if address.hostname:
-                        hosts.add(((address.hostname, service.name.name, service.name.namespace), endpoint.pod))
+                        hosts.add(
+                            ((address.hostname, service.name.name, service.name.namespace), endpoint.pod)
+                        )
         return ServiceEndpoints(
-            clusters=tuple((key, tuple(sorted(endpoints, key=_endpoint_order))) for key, endpoints in found.items()),
+            clusters=tuple(
+                (key, tuple(sorted(endpoints, key=_endpoint_order))) for key, endpoints in found.items()
+            ),
             targets=tuple(sorted(targets, key=_target_order)),
             headless=tuple(sorted(headless)),
             hosts=tuple(sorted(hosts)),
@@ -240,7 +244,9 @@ class _Join:
             if ip is None or not set(service.selector) <= set(pod.labels):
                 continue
             for port in counted_ports(service):
-                number = port.target if isinstance(port.target, int) else dict(pod.named_ports).get(port.target)
+                number = (
+                    port.target if isinstance(port.target, int) else dict(pod.named_ports).get(port.target)
+                )
                 if number:
                     yield _Address(ip, pod, pod.ready and not pod.terminating, ""), port, number
 
@@ -294,7 +300,9 @@ def inbound_ports(pod: Pod, targets: Iterable[Target]) -> tuple[InboundPort, ...
     own: dict[tuple[int, bool], set[Protocol]] = {}
     for port in pod.ports:
         _note(own, port)
-    ports = {key: _agreed(said.get(key, set())) or _agreed(own.get(key, set())) for key in said.keys() | own.keys()}
+    ports = {
+        key: _agreed(said.get(key, set())) or _agreed(own.get(key, set())) for key in said.keys() | own.keys()
+    }
     return tuple(
         InboundPort(number, protocol or Protocol.DETECT) for (number, _), protocol in sorted(ports.items())
     )

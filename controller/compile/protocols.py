@@ -30,7 +30,9 @@ _NAME_PREFIXES: Final = {
     "tcp": Protocol.TCP,
 }
 
-_SERVER_SPEAKS_FIRST: Final = frozenset({"mysql", "mongo", "mongodb", "redis", "postgres", "postgresql", "smtp"})
+_SERVER_SPEAKS_FIRST: Final = frozenset(
+    {"mysql", "mongo", "mongodb", "redis", "postgres", "postgresql", "smtp"}
+)
 """Known not to be HTTP; a proxy must not wait for the client's first bytes there."""
 
 

@@ -82,7 +82,9 @@ def _identify(obj: Mapping[str, object]) -> tuple[str, str]:
     return str(metadata.get("namespace") or ""), str(metadata.get("name") or "")
 
 
-def _read_core(ref: ObjectRef, reader: Callable[[_Object], Value | None], obj: Mapping[str, object]) -> Reading:
+def _read_core(
+    ref: ObjectRef, reader: Callable[[_Object], Value | None], obj: Mapping[str, object]
+) -> Reading:
     seen = _Object(ref, Node(obj))
     try:
         value = reader(seen)
@@ -119,7 +121,9 @@ class _Object:
     def warn(self, field: str, reason: Reason, message: str) -> None:
         self.findings.append(Finding(self.ref, Severity.WARNING, reason, message, field))
 
-    def setting(self, values: Mapping[str, str], key: str, choices: type[_Choice], where: str) -> _Choice | None:
+    def setting(
+        self, values: Mapping[str, str], key: str, choices: type[_Choice], where: str
+    ) -> _Choice | None:
         """An optional setting out of a closed set; an unknown value is a finding and counts as absent."""
         text = values.get(key)
         if text is None:
@@ -129,7 +133,9 @@ class _Object:
         except ValueError:
             wanted = ", ".join(choice.value for choice in choices)
             field = f"{where}.{key}"
-            self.warn(field, Reason.UNKNOWN_SETTING, f"{key}: expected one of {wanted}, got {text!r}; it is ignored")
+            self.warn(
+                field, Reason.UNKNOWN_SETTING, f"{key}: expected one of {wanted}, got {text!r}; it is ignored"
+            )
             return None
 
 
@@ -282,7 +288,11 @@ def _native_sidecars(spec: Node) -> list[Node]:
 def _container_ports(container: Node) -> list[tuple[str, InboundPort]]:
     found = []
     for node in container.at("ports").items():
-        number, transport, name = node.at("containerPort").port(), node.at("protocol").text("TCP"), node.at("name")
+        number, transport, name = (
+            node.at("containerPort").port(),
+            node.at("protocol").text("TCP"),
+            node.at("name"),
+        )
         if number and transport in ("TCP", "UDP"):
             found.append((name.text(), InboundPort(number, spoken(transport, name.text()))))
     return found
@@ -336,7 +346,9 @@ def _probe(port: int, path: Node, obj: _Object) -> set[Probe]:
     try:
         normal, _ = normalise_target(absolute.encode())
     except (BadTarget, UnicodeEncodeError) as error:
-        obj.warn(path.path, Reason.INVALID, f"the probe's path cannot be matched, so it will be denied: {error}")
+        obj.warn(
+            path.path, Reason.INVALID, f"the probe's path cannot be matched, so it will be denied: {error}"
+        )
         return set()
     return {Probe(port, normal.decode("ascii"))}
 
@@ -349,7 +361,9 @@ def _excluded_ports(obj: _Object, annotations: Mapping[str, str]) -> frozenset[i
             found.add(int(text))
         elif text:
             field = f"metadata.annotations.{EXCLUDE_INBOUND_ANNOTATION}"
-            obj.warn(field, Reason.UNKNOWN_SETTING, f"expected ports from 1 to 65535, got {text!r}; it is ignored")
+            obj.warn(
+                field, Reason.UNKNOWN_SETTING, f"expected ports from 1 to 65535, got {text!r}; it is ignored"
+            )
     return frozenset(found)
 
 
@@ -359,10 +373,10 @@ def _excluded_ports(obj: _Object, annotations: Mapping[str, str]) -> frozenset[i
 def _read_smi(kind: str, obj: Mapping[str, object]) -> Reading:
     """Read an SMI object through `smi.api`. Its digest covers what its author wrote, not its status."""
     ref = ObjectRef(SMI_KINDS[kind], kind, *_identify(obj))
-    metadata = obj.get("metadata")
-    metadata = metadata if isinstance(metadata, Mapping) else {}
-    generation = metadata.get("generation")
     plain = _plain_dict(obj)
+    found = plain.get("metadata")
+    metadata = found if isinstance(found, dict) else {}
+    generation = metadata.get("generation")
     said = json.dumps(_authored(plain, metadata), sort_keys=True, default=repr, skipkeys=True)
     outcome = parse(plain)
     value = outcome.value if isinstance(outcome, Parsed) else None

@@ -1,0 +1,153 @@
+"""Access rules met with pods: what each meshed pod's proxy enforces. Part of the fast lane.
+
+`access.py` lowers TrafficTargets to Rules, whose subjects are identities and label selectors;
+here the selectors meet the pods that exist, and every pod gets its grants, ports and probes.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from controller.compile.access import Rule, Selector, Subjects
+from controller.compile.endpoints import Endpoints, Target, identity_of, inbound_ports
+from controller.compile.world import Pod, World
+from smi.findings import Finding, ObjectRef, Reason, Severity
+from smi.names import NamespacedName
+from smi.policy.snapshot import Grant, Inbound, Mode, Mtls
+
+
+@dataclass(frozen=True, slots=True)
+class Enforcement:
+    inbound: Mapping[str, Inbound]
+    concerns: Mapping[ObjectRef, frozenset[str]]
+    """TrafficTarget → the meshed pods whose inbound policy it shapes."""
+    findings: tuple[Finding, ...]
+    """What only the pods show (R1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Posture:
+    """A namespace's stance, the mesh-wide settings filled in (S27, S32, R9)."""
+
+    mode: Mode
+    mtls: Mtls
+
+
+def enforce(rules: Iterable[Rule], world: World, endpoints: Endpoints) -> Enforcement:
+    """Give every meshed pod its Inbound."""
+    ordered = sorted(rules, key=lambda rule: rule.target)
+    pods = _Pods(world)
+    grants = [_grant(rule, pods) for rule in ordered]
+    bound = [pods.matching(rule.destination) for rule in ordered]
+    by_pod: defaultdict[NamespacedName, list[int]] = defaultdict(list)
+    for index, names in enumerate(bound):
+        for name in names:
+            by_pod[name].append(index)
+    # Pods with the same rules share one tuple: memory follows the rules, not the pods.
+    shared: dict[tuple[int, ...], tuple[Grant, ...]] = {}
+    postures: dict[str, _Posture] = {}
+    inbound: dict[str, Inbound] = {}
+    for name, pod in pods.meshed.items():
+        chosen = tuple(by_pod.get(name, ()))
+        if chosen not in shared:
+            shared[chosen] = tuple(grants[index] for index in chosen)
+        if name.namespace not in postures:
+            postures[name.namespace] = _posture(world, name.namespace)
+        inbound[str(name)] = _inbound(pod, world, postures[name.namespace], shared[chosen], endpoints)
+    concerns = {rule.ref: frozenset(map(str, names)) for rule, names in zip(ordered, bound, strict=True)}
+    findings = [
+        finding
+        for rule, names in zip(ordered, bound, strict=True)
+        for finding in _service_ports(rule, names, world, endpoints)
+    ]
+    return Enforcement(inbound, concerns, tuple(findings))
+
+
+def _posture(world: World, namespace: str) -> _Posture:
+    own = world.namespaces.get(namespace)
+    return _Posture(
+        mode=(own.mode if own else None) or world.settings.mode,
+        mtls=(own.mtls if own else None) or world.settings.mtls,
+    )
+
+
+def _inbound(
+    pod: Pod, world: World, posture: _Posture, grants: tuple[Grant, ...], endpoints: Endpoints
+) -> Inbound:
+    name = str(pod.name)
+    return Inbound(
+        pod=name,
+        identity=identity_of(pod, world.trust_domain),
+        mode=posture.mode,
+        mtls=posture.mtls,
+        same_service_account=world.settings.same_service_account,
+        grants=grants,
+        ports=inbound_ports(pod, endpoints.targets.get(name, ())),
+        probes=pod.probes,
+    )
+
+
+class _Pods:
+    """Meshed pods by identity and by namespace."""
+
+    def __init__(self, world: World) -> None:
+        self.meshed = {name: pod for name, pod in world.pods.items() if pod.meshed}
+        self._by_identity: defaultdict[str, list[NamespacedName]] = defaultdict(list)
+        self._by_namespace: defaultdict[str, list[Pod]] = defaultdict(list)
+        for name, pod in self.meshed.items():
+            self._by_identity[identity_of(pod, world.trust_domain)].append(name)
+            self._by_namespace[name.namespace].append(pod)
+
+    def matching(self, subjects: Subjects) -> frozenset[NamespacedName]:
+        """The meshed pods that some identity or selector names."""
+        found = {name for identity in subjects.identities for name in self._by_identity.get(identity, ())}
+        return frozenset(found | self.selected(subjects.selectors))
+
+    def selected(self, selectors: Iterable[Selector]) -> set[NamespacedName]:
+        return {
+            pod.name
+            for selector in selectors
+            for pod in self._by_namespace.get(selector.namespace, ())
+            if selector.selects(dict(pod.labels))
+        }
+
+
+def _grant(rule: Rule, pods: _Pods) -> Grant:
+    return Grant(
+        target=rule.target,
+        sources=rule.sources.identities,
+        source_pods=frozenset(map(str, pods.selected(rule.sources.selectors))),
+        port=rule.port,
+        tcp=rule.tcp,
+        udp=rule.udp,
+        http=rule.http,
+    )
+
+
+def _service_ports(
+    rule: Rule, names: frozenset[NamespacedName], world: World, endpoints: Endpoints
+) -> Iterable[Finding]:
+    """R1: port numbers of a rule that no destination pod listens on, but that its Service is known by."""
+    wanted = {*(rule.tcp.ports if rule.tcp else ()), *(rule.udp.ports if rule.udp else ())}
+    wanted |= set() if rule.port is None else {rule.port}
+    if not wanted or not names:
+        return
+    targets = [target for name in names for target in endpoints.targets.get(str(name), ())]
+    own = {port.port for name in names for port in world.pods[name].ports} | {
+        target.port.port for target in targets
+    }
+    for number in sorted(wanted - own):
+        meant = _meant(number, targets)
+        if meant:
+            message = (
+                f"port {number} is a Service port; its pods listen on {meant}, and access rules name pod ports: "
+                f"write {meant}"
+            )
+            yield Finding(rule.ref, Severity.WARNING, Reason.SERVICE_PORT_AS_POD_PORT, message, "spec.rules")
+
+
+def _meant(number: int, targets: Iterable[Target]) -> str:
+    found = sorted({target.port.port for target in targets if target.service_port == number})
+    return ", ".join(map(str, found))

@@ -1,0 +1,60 @@
+"""Names and addresses (S4, R13)."""
+
+from __future__ import annotations
+
+import pytest
+
+from controller.compile.topology import cluster_addresses, lookup_names, service_in, split_host
+from smi.names import NamespacedName
+from tests.controller.compile import build
+
+
+@pytest.mark.parametrize(
+    "text", ["api", "API", "api.", "api.shop", "api.shop.svc", "api.shop.svc.cluster.local", "Api.Shop.svc.cluster.local."]
+)
+def test_every_form_of_a_service_name(text: str) -> None:
+    assert service_in(text, "shop", "cluster.local") == NamespacedName("shop", "api")
+
+
+@pytest.mark.parametrize(
+    "text", ["", ".", ".shop", "api.bank", "api.bank.svc", "api.shop.cluster.local", "a.api.shop.svc", "api..shop"]
+)
+def test_other_peoples_service_names(text: str) -> None:
+    assert service_in(text, "shop", "cluster.local") is None
+
+
+def test_search_order_of_a_short_name() -> None:
+    assert list(lookup_names("api", "shop", "cluster.local")) == [("api", "shop")]
+    assert list(lookup_names("api.bank", "shop", "cluster.local")) == [("api", "bank", "shop"), ("api", "bank")]
+    assert list(lookup_names("api.bank.svc", "shop", "cluster.local")) == [("api", "bank", "svc"), ("api", "bank")]
+    full = "db-0.db.shop.svc.cluster.local"
+    assert list(lookup_names(full, "bank", "cluster.local")) == [("db-0", "db", "shop")]
+    assert list(lookup_names("example.com", "shop", "cluster.local")) == [("example", "com", "shop"), ("example", "com")]
+
+
+@pytest.mark.parametrize(
+    ("key", "host", "port"),
+    [
+        ("10.0.0.1:80", "10.0.0.1", 80),
+        ("[fd00::1]:80", "fd00::1", 80),
+        ("Api.Shop.:8080", "api.shop", 8080),
+        ("api", "", 0),
+        ("api:http", "", 0),
+        ("api:999999", "", 0),
+        ("", "", 0),
+    ],
+)
+def test_subscription_keys(key: str, host: str, port: int) -> None:
+    assert split_host(key) == (host, port)
+
+
+def test_cluster_addresses_in_both_families() -> None:
+    obj = build.service("api", [{"port": 80}, {"port": 53, "protocol": "UDP"}, {"port": 53}], ip="10.96.0.5")
+    obj["spec"]["clusterIPs"] = ["10.96.0.5", "fd00::5"]
+    world = build.world_of([obj, build.service("db")])
+    assert cluster_addresses(world) == {
+        "10.96.0.5:53": "shop/api:53",
+        "10.96.0.5:80": "shop/api:80",
+        "[fd00::5]:53": "shop/api:53",
+        "[fd00::5]:80": "shop/api:80",
+    }
