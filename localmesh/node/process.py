@@ -1,0 +1,232 @@
+"""One local process that stands for a container: started by the launcher, waited for, signalled as a group.
+
+It knows process ids, pipes and exit codes, and nothing of pods or of the API.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Final
+
+LAUNCHER: Final = Path(__file__).with_name("launcher.py")
+CLUSTER_MARK: Final = "LOCALMESH_CLUSTER"
+"""Environment variable every process of a cluster carries: how leftovers are found after a crash."""
+CONTAINER_MARK: Final = "LOCALMESH_CONTAINER"
+DRAIN_S: Final = 0.5
+"""How long output is still read after the process is gone, if something keeps the pipe open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    source: str
+    target: str
+    read_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Everything the launcher needs (see launcher.read_order)."""
+
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    cwd: str = "/"
+    isolate: bool = False
+    netns: str = ""
+    base: str = ""
+    """Empty directory of this container, where its private root is put together."""
+    hide: tuple[str, ...] = ()
+    files: dict[str, str] = field(default_factory=dict)
+    mounts: tuple[Mount, ...] = ()
+    hostname: str = ""
+    uid: int | None = None
+    gid: int | None = None
+    groups: tuple[int, ...] = ()
+    join: int = 0
+    """Pid of a running container to enter (exec)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a process ended. `code` is what a shell would say: 128 + signal when it was killed."""
+
+    code: int
+    signal: int = 0
+
+
+class _Output(asyncio.Protocol):
+    def __init__(self, sink: Callable[[bytes], None]) -> None:
+        self._sink = sink
+        self.closed = asyncio.get_running_loop().create_future()
+
+    def data_received(self, data: bytes) -> None:
+        self._sink(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+
+class Process:
+    """A started process. `wait` may be awaited by several; signals go to the whole process group."""
+
+    def __init__(self, popen: subprocess.Popen[bytes]) -> None:
+        self._popen = popen
+        self._ended: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+        self._outputs: list[tuple[asyncio.ReadTransport, _Output]] = []
+        self._pidfd = os.pidfd_open(popen.pid)
+        asyncio.get_running_loop().add_reader(self._pidfd, self._exited)
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    @property
+    def ended(self) -> bool:
+        return self._ended.done()
+
+    async def attach(self, pipe: int, sink: Callable[[bytes], None]) -> None:
+        transport, output = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: _Output(sink), os.fdopen(pipe, "rb", buffering=0)
+        )
+        self._outputs.append((transport, output))
+
+    def _exited(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        code = self._popen.wait()
+        self._signal_group(signal.SIGKILL)  # children it left behind in its group
+        ended = Exit(128 - code, -code) if code < 0 else Exit(code)
+        if not self._ended.done():
+            self._ended.set_result(ended)
+
+    async def wait(self) -> Exit:
+        """Wait for the end and for the last output."""
+        ended = await asyncio.shield(self._ended)
+        pending = [output.closed for _, output in self._outputs if not output.closed.done()]
+        if pending:
+            await asyncio.wait(pending, timeout=DRAIN_S)
+        for transport, _ in self._outputs:
+            transport.close()
+        return ended
+
+    def terminate(self) -> None:
+        if not self.ended:
+            self._signal_group(signal.SIGTERM)
+
+    def kill(self) -> None:
+        if not self.ended:
+            self._signal_group(signal.SIGKILL)
+
+    def _signal_group(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._popen.pid, number)
+
+    async def stop(self, grace_s: float) -> Exit:
+        """SIGTERM, then SIGKILL when the grace period is over."""
+        self.terminate()
+        try:
+            return await asyncio.wait_for(self.wait(), max(grace_s, 0.0))
+        except TimeoutError:
+            self.kill()
+            return await self.wait()
+
+
+async def start(
+    order: Order, mark: dict[str, str], sink: Callable[[str, bytes], None] | None, stdin: int | None = None
+) -> Process:
+    """Start `order`; output goes to `sink(stream, bytes)` (None: thrown away).
+
+    `mark` is in the environment from the first instruction on, so that even a launcher that never got
+    further is found again. Raises OSError when the machine cannot start a process at all.
+    """
+    wanted = asdict(order) | {"env": order.env | mark, "parent": os.getpid()}
+    spec = os.memfd_create("order")
+    pipes: dict[str, tuple[int, int]] = {}
+    try:
+        os.write(spec, json.dumps(wanted).encode())
+        os.lseek(spec, 0, os.SEEK_SET)
+        if sink is not None:
+            pipes = {"stdout": os.pipe(), "stderr": os.pipe()}
+        # Popen uses vfork here, so that it costs the same however large this process has grown.
+        popen = subprocess.Popen(  # noqa: S603 (the argument list is ours)
+            [sys.executable, "-I", "-S", str(LAUNCHER), str(spec)],
+            stdin=subprocess.DEVNULL if stdin is None else stdin,
+            stdout=pipes["stdout"][1] if pipes else subprocess.DEVNULL,
+            stderr=pipes["stderr"][1] if pipes else subprocess.DEVNULL,
+            env={"PATH": os.environ.get("PATH", os.defpath)} | mark,
+            pass_fds=(spec,),
+            start_new_session=True,
+        )
+    except BaseException:
+        for reading, _ in pipes.values():
+            os.close(reading)
+        raise
+    finally:
+        os.close(spec)
+        for _, writing in pipes.values():
+            os.close(writing)
+    process = Process(popen)
+    if sink is not None:
+        try:
+            for stream, (reading, _) in pipes.items():
+                await process.attach(reading, _bound(sink, stream))
+        except BaseException:
+            process.kill()  # cancelled: nobody would know of it
+            raise
+    return process
+
+
+def _bound(sink: Callable[[str, bytes], None], stream: str) -> Callable[[bytes], None]:
+    return lambda data: sink(stream, data)
+
+
+async def run(order: Order, mark: dict[str, str], timeout_s: float) -> tuple[int, bytes]:
+    """Run to the end and return exit code and output (first 64 KiB); raises TimeoutError after killing it."""
+    output = bytearray()
+
+    def keep(_stream: str, data: bytes) -> None:
+        if len(output) < 65536:
+            output.extend(data)
+
+    process = await start(order, mark, keep)
+    try:
+        ended = await asyncio.wait_for(process.wait(), timeout_s)
+    except BaseException:
+        process.kill()
+        await process.wait()
+        raise
+    return ended.code, bytes(output)
+
+
+def find_marked(mark: dict[str, str]) -> list[int]:
+    """Pids of all processes (of this user, or of all for root) whose environment carries `mark`."""
+    wanted = {f"{name}={value}".encode() for name, value in mark.items()}
+    found: list[int] = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            environment = (entry / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue  # ended meanwhile, or somebody else's
+        if wanted.issubset(environment):
+            found.append(int(entry.name))
+    return found
+
+
+def kill_marked(mark: dict[str, str]) -> int:
+    """Kill them all; returns how many there were."""
+    pids = find_marked(mark)
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+    return len(pids)
