@@ -12,7 +12,7 @@ import ipaddress
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 MAX_HEAD: Final = 8192
 """Bytes of a request's head."""
@@ -120,10 +120,10 @@ class _Connection(asyncio.Protocol):
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports are not subclasses of asyncio's
+        self._transport = cast("asyncio.Transport", transport)
         if not self._admin.enter(self):
-            transport.abort()
+            self._transport.abort()
             return
         self._deadline = asyncio.get_running_loop().call_later(EXCHANGE_SECONDS, self.cut)
 

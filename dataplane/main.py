@@ -34,80 +34,81 @@ _log = logging.getLogger("dataplane.main")
 
 
 @dataclass(slots=True)
-class Lifecycle:
-    """How far this proxy is; what /ready reports."""
+class Proxy:
+    """The parts of one sidecar, and how far it is."""
 
+    settings: Settings
+    state: State
+    telemetry: Telemetry
+    identity: Identity
+    discovery: Discovery
     listening: bool = False
     draining: bool = False
-    exit_code: int = 0
+
+    def unready(self) -> str:
+        """Why the proxy must not get traffic, or "" if it may."""
+        if self.draining:
+            return "draining"
+        if not self.identity.renewals:
+            return "no certificate yet"
+        if not self.identity.ready:
+            return "the certificate has expired"
+        if self.state.inbound is None:
+            return "no config from the controller yet"
+        return "" if self.listening else "the listeners are not open yet"
 
 
-def unready(lifecycle: Lifecycle, state: State, identity: Identity) -> str:
-    """Why the proxy must not get traffic, or "" if it may."""
-    if lifecycle.draining:
-        return "draining"
-    if not identity.renewals:
-        return "no certificate yet"
-    if not identity.ready:
-        return "the certificate has expired"
-    if state.inbound is None:
-        return "no config from the controller yet"
-    return "" if lifecycle.listening else "the listeners are not open yet"
-
-
-async def run(settings: Settings) -> int:
-    """Run the sidecar until SIGTERM or SIGINT; returns the exit code."""
+def compose(settings: Settings) -> Proxy:
+    """Make the parts; nothing runs yet."""
     chance = random.SystemRandom()
-    stop = asyncio.Event()
-    lifecycle = Lifecycle()
-
-    def fail(_name: str, _failure: BaseException) -> None:
-        lifecycle.exit_code = 1
-        stop.set()
-
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
     state = State(phase=chance.getrandbits(31))
     telemetry = Telemetry()
     identity = Identity(settings, time.time, chance.random)
     discovery = Discovery(settings, state, identity, VERSION, chance.random)
     gauges.register(telemetry, state, identity, discovery)
-    views = Views(lambda: unready(lifecycle, state, identity), telemetry.render, CONTENT_TYPE, state.describe)
+    return Proxy(settings, state, telemetry, identity, discovery)
+
+
+async def run(proxy: Proxy) -> int:
+    """Run the sidecar until SIGTERM or SIGINT, or until a part of it fails; returns the exit code."""
+    stop: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    def end(exit_code: int) -> None:
+        if not stop.done():
+            stop.set_result(exit_code)
+
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signum, end, 0)
+    settings = proxy.settings
+    views = Views(proxy.unready, proxy.telemetry.render, CONTENT_TYPE, proxy.state.describe)
     admin = Admin(views, settings.pod_ip)
     await admin.start(settings.bind, settings.admin_port)
-    tasks = Tasks(fail)
+    tasks = Tasks(lambda _name, _failure: end(1))
     try:
-        starting = tasks.start("start", _start(settings, state, identity, telemetry, discovery, tasks))
-        starting.add_done_callback(lambda task: setattr(lifecycle, "listening", not task.cancelled()))
-        await stop.wait()
-        lifecycle.draining = True
-        _log.info("stopping")
-        if starting.done() and not starting.cancelled() and starting.exception() is None:
+        starting = tasks.start("start", _start(proxy, tasks))
+        exit_code = await stop
+        proxy.draining = True
+        _log.info("stopping with exit code %d", exit_code)
+        if proxy.listening:
             await starting.result().drain(settings.drain_seconds)
     finally:
         await tasks.cancel()
         await admin.stop()
-    return lifecycle.exit_code
+    return exit_code
 
 
-async def _start(
-    settings: Settings,
-    state: State,
-    identity: Identity,
-    telemetry: Telemetry,
-    discovery: Discovery,
-    tasks: Tasks,
-) -> serve.Running:
+async def _start(proxy: Proxy, tasks: Tasks) -> serve.Running:
     """Everything that must have happened before the proxy is ready."""
     began = time.monotonic()
-    await identity.obtain()
-    tasks.start("certificate renewal", identity.keep_current())
-    tasks.start("config stream", discovery.run())
-    tasks.start("sweep", _sweep(state))
-    await state.wait_configured()
-    running = await serve.start(settings, state, identity, telemetry)
+    await proxy.identity.obtain()
+    tasks.start("certificate renewal", proxy.identity.keep_current())
+    tasks.start("config stream", proxy.discovery.run())
+    tasks.start("sweep", _sweep(proxy.state))
+    await proxy.state.wait_configured()
+    running = await serve.start(proxy.settings, proxy.state, proxy.identity, proxy.telemetry)
+    proxy.listening = True
     process.freeze_heap()
-    _log.info("ready after %.0f ms with revision %d", (time.monotonic() - began) * 1e3, state.revision)
+    _log.info("ready after %.0f ms, revision %d", (time.monotonic() - began) * 1e3, proxy.state.revision)
     return running
 
 
@@ -130,4 +131,4 @@ def main(environ: Mapping[str, str]) -> int:
     process.keep_read_buffers()
     process.raise_file_limit()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(run(settings))
+        return runner.run(run(compose(settings)))

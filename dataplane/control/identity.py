@@ -197,11 +197,8 @@ def _memory_file(content: bytes) -> int:
 
 
 def _server_context(bundle: str, certificate: str) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.verify_mode = ssl.CERT_REQUIRED
+    context = _context(ssl.PROTOCOL_TLS_SERVER, bundle)
     context.num_tickets = 0  # our clients keep connections, not sessions
-    context.load_verify_locations(cadata=bundle)
     context.load_cert_chain(certificate)
     context.set_alpn_protocols([ALPN_HTTP1, ALPN_TCP])
     context.sni_callback = _remember_sni
@@ -213,17 +210,24 @@ def _remember_sni(connection: ssl.SSLObject, name: str | None, _context: ssl.SSL
 
 
 def _client_context(bundle: str, certificate: str | None, alpn: str | None) -> ssl.SSLContext:
-    """Trusts the bundle and nothing else. Names are not checked here: callers compare the SPIFFE id."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_REQUIRED
-    try:
-        context.load_verify_locations(cadata=bundle)
-    except ssl.SSLError as error:
-        raise SigningError(f"the trust bundle holds no usable certificate: {error}") from error
+    """Names are not checked here: callers compare the SPIFFE id."""
+    context = _context(ssl.PROTOCOL_TLS_CLIENT, bundle)
     if certificate is not None:
         context.load_cert_chain(certificate)
     if alpn is not None:
         context.set_alpn_protocols([alpn])
+    return context
+
+
+def _context(protocol: int, bundle: str) -> ssl.SSLContext:
+    """TLS 1.3 with a verified peer. Trusts the bundle and nothing else. Raises SigningError."""
+    context = ssl.SSLContext(protocol)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # a bundle may hold an intermediate CA only
+    try:
+        context.load_verify_locations(cadata=bundle)
+    except ssl.SSLError as error:
+        raise SigningError(f"the trust bundle holds no usable certificate: {error}") from error
     return context
