@@ -359,7 +359,8 @@ class State:
             raise CodecError(f"revision {revision}: {error}") from error
 
     def _decode(self, revision: int, full: bool, resources: Mapping[str, Any], removed: list[str]) -> _Staged:
-        inbound, access = (None, None) if full else (self._inbound, self.inbound)
+        # A full update may come in several lines: until the inbound policy comes, the last good one holds.
+        inbound, access = self._inbound, self.inbound
         targets = {} if full else dict(self._targets)
         clusters = {} if full else self._endpoints.clusters
         turns = dict(self._turns)
@@ -375,8 +376,6 @@ class State:
             key = name.removeprefix(DESTINATION_PREFIX)
             if key != name and key in self._idle:
                 targets[key] = self._target(key, decode_destination(value), turns)
-        if full and access is None:
-            raise CodecError(f"revision {revision}: a full update without {INBOUND!r}")
         return _Staged(revision, inbound, access, targets, _turns_in_use(targets), clusters)
 
     def _target(self, key: str, destination: Destination, turns: dict[SplitKey, Turns]) -> Target:

@@ -55,6 +55,7 @@ class Identity:
         self._chance = chance
         self._bundle = settings.trust_bundle
         self._renew_at = 0.0
+        self._next_key: Key | None = None  # waits for its certificate while attempts fail
         self._contexts: _Contexts | None = None
 
     @property
@@ -123,7 +124,7 @@ class Identity:
 
     async def _renew(self) -> None:
         settings = self._settings
-        key = await make_key(ATTEMPT_SECONDS)
+        key = self._next_key = self._next_key or await make_key(ATTEMPT_SECONDS)
         signed = await sign(
             settings.controller,
             settings.identity_port,
@@ -133,6 +134,7 @@ class Identity:
             _read_token(settings.token_file),
             ATTEMPT_SECONDS,
         )
+        self._next_key = None  # every certificate has a key of its own, whether it is usable or not
         self._adopt(key, signed)
 
     def _adopt(self, key: Key, signed: Signed) -> None:

@@ -118,7 +118,7 @@ async def test_an_exchange_keeps_the_target_it_began_with() -> None:
         {"resources": {"inbound": inbound("shop/t"), f"destination/{API}": {"port": "x"}}},
         {"resources": {"inbound": inbound("shop/t"), "cluster/shop/api:8080": 7}},
         {"resources": {f"destination/{API}": destination("other"), "inbound": None}},
-        {"full": True, "resources": {}},
+        {"full": True, "resources": {"inbound": {}}},
     ],
 )
 async def test_a_bad_update_changes_nothing(bad: dict[str, object]) -> None:
@@ -147,6 +147,16 @@ async def test_a_full_update_replaces_everything() -> None:
     assert target is not None
     assert target.destination.service == "shop/new"
     assert state.cluster("shop/api:8080") == ()
+
+
+def test_a_full_update_in_several_lines_never_leaves_the_proxy_without_a_policy() -> None:
+    state, _ = configured()
+    policy = state.inbound
+    state.apply(update(2, {"cluster/shop/api:8080": cluster("10.0.0.1")}, full=True))
+    assert state.inbound is policy
+    state.apply(update(2, {"inbound": inbound("shop/t")}))
+    assert state.inbound is not policy
+    assert state.cluster("shop/api:8080")
 
 
 async def test_what_was_not_asked_for_and_what_is_not_known_is_ignored() -> None:

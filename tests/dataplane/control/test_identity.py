@@ -145,6 +145,7 @@ async def test_a_refusal_is_retried_and_said_without_the_token(
         await until(lambda: identity.failures >= 2)
         controller.refuse = None
         await obtained
+    assert len({request["csr"] for request in controller.requests}) == 1, "one key until it is certified"
     assert "token audience is wrong" in caplog.text
     assert TOKEN not in caplog.text
     assert "PRIVATE" not in caplog.text
