@@ -1,0 +1,38 @@
+"""What the process asks of its C library, and how a log line looks."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import subprocess
+import sys
+
+from dataplane.process import JsonLines, resident_bytes
+
+
+def test_glibc_takes_the_thresholds() -> None:
+    code = "from dataplane.process import keep_read_buffers; print(keep_read_buffers())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout.strip() == "True"
+
+
+def test_resident_memory_is_read() -> None:
+    assert 5e6 < resident_bytes() < 5e9
+
+
+def test_a_record_is_one_line_of_json() -> None:
+    try:
+        raise ValueError("two\nlines")
+    except ValueError:
+        record = logging.getLogger("dataplane.x").makeRecord(
+            "dataplane.x", logging.ERROR, "f", 1, "%s\nand more", ("first",), sys.exc_info()
+        )
+    line = JsonLines().format(record)
+    assert "\n" not in line
+    entry = json.loads(line)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", entry["time"])
+    assert (entry["level"], entry["logger"], entry["message"]) == ("error", "dataplane.x", "first\nand more")
+    assert "ValueError: two" in entry["traceback"]
