@@ -1,0 +1,1 @@
+"""Webhooks: sidecar injection, validation and conversion. Decisions are pure, `server` has the sockets."""

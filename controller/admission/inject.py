@@ -1,0 +1,285 @@
+"""Pod → JSON patch that gives it a sidecar. Pure; the sidecar contract in one place.
+
+Knows pods as the API server sends them (defaults not necessarily applied) and nothing of HTTP. The
+patched pod must stay valid for a real API server and for the pod's own security settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from smi.names import (
+    ADMIN_PORT,
+    EXCLUDE_INBOUND_ANNOTATION,
+    EXCLUDE_OUTBOUND_ANNOTATION,
+    INJECT_LABEL,
+    MESHED_LABEL,
+    OUTBOUND_PORT,
+    PROXY_ID,
+    SYSTEM_NAMESPACE,
+    TOKEN_AUDIENCE,
+)
+
+Pod = Mapping[str, Any]
+Patch = list[dict[str, Any]]
+"""RFC 6902 operations."""
+
+STATUS_ANNOTATION: Final = "smi-mesh.io/status"
+INIT_CONTAINER: Final = "smi-mesh-init"
+PROXY_CONTAINER: Final = "smi-mesh-proxy"
+TOKEN_VOLUME: Final = "smi-mesh-token"  # a volume's name
+TOKEN_DIRECTORY: Final = "/var/run/secrets/smi-mesh"  # a path
+_TOKEN_SECONDS: Final = 3600
+_MIRROR_ANNOTATION: Final = "kubernetes.io/config.mirror"
+_PROXY_VARIABLES: Final = ("HTTP_PROXY", "http_proxy")
+_NO_PROXY_VARIABLES: Final = ("NO_PROXY", "no_proxy")
+_NO_PROXY: Final = "127.0.0.1,localhost"
+
+
+@dataclass(frozen=True, slots=True)
+class Sidecar:
+    """What every sidecar of this mesh is given."""
+
+    image: str
+    pull_policy: str
+    controller: str
+    trust_domain: str
+    cluster_domain: str
+    trust_bundle: str = field(repr=False)
+    explicit: bool = False
+    """True: no redirect; the app is told to use the sidecar as its HTTP proxy."""
+    log_level: str = "info"
+    cpu_request: str = "10m"
+    memory_request: str = "64Mi"
+    memory_limit: str = "256Mi"
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """The pod stays as it is."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The pod cannot run in the mesh as it is written; the message says what to change."""
+
+    message: str
+
+
+def inject(pod: Pod, namespace: str, sidecar: Sidecar) -> Patch | Skipped | Refused:
+    """The patch for one pod of `namespace`. Which namespaces join is the webhook registration's matter."""
+    skip = _reason_to_skip(pod, namespace)
+    if skip is not None:
+        return Skipped(skip)
+    try:
+        exclude_inbound = _ports(pod, EXCLUDE_INBOUND_ANNOTATION)
+        exclude_outbound = _ports(pod, EXCLUDE_OUTBOUND_ANNOTATION)
+    except ValueError as error:
+        return Refused(str(error))
+    conflict = _conflict(pod)
+    if conflict is not None:
+        return Refused(conflict)
+    env = _sidecar_env(sidecar, exclude_inbound, exclude_outbound)
+    containers = [_proxy(sidecar, env)]
+    if not sidecar.explicit:
+        containers.insert(0, _redirect(sidecar, env))
+    patch = [*_first_in_list(pod["spec"], "/spec", "initContainers", containers)]
+    patch += _first_in_list(pod["spec"], "/spec", "volumes", [_token_volume()])
+    patch += _entry(pod, "labels", MESHED_LABEL, "true")
+    patch += _entry(pod, "annotations", STATUS_ANNOTATION, "injected")
+    if sidecar.explicit:
+        patch += _point_apps_at_proxy(pod, before=len(containers))
+    return patch
+
+
+# --- which pods ---------------------------------------------------------------------------------------------
+
+
+def _reason_to_skip(pod: Pod, namespace: str) -> str | None:
+    metadata, spec = pod.get("metadata") or {}, pod.get("spec") or {}
+    annotations, labels = metadata.get("annotations") or {}, metadata.get("labels") or {}
+    if namespace in (SYSTEM_NAMESPACE, "kube-system", "kube-node-lease"):
+        return f"namespace {namespace} is never meshed"
+    if labels.get(INJECT_LABEL) == "disabled":
+        return f"label {INJECT_LABEL} is disabled"
+    if _MIRROR_ANNOTATION in annotations:
+        return "static pods belong to their node"
+    if spec.get("hostNetwork"):
+        return "the pod is on its node's network"
+    if (spec.get("os") or {}).get("name") == "windows":
+        return "the pod runs on Windows"
+    if any(container.get("name") == PROXY_CONTAINER for container in _containers(spec)):
+        return "the pod has a sidecar"
+    return None
+
+
+def _containers(spec: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    for name in ("initContainers", "containers"):
+        yield from spec.get(name) or ()
+
+
+def _conflict(pod: Pod) -> str | None:
+    """A pod whose processes would pass as the sidecar, or that uses its names."""
+    spec = pod["spec"]
+    for where, owner in (
+        ("the pod", spec),
+        *((f"container {one.get('name')}", one) for one in _containers(spec)),
+    ):
+        group = (owner.get("securityContext") or {}).get("runAsGroup")
+        if group == PROXY_ID:
+            return f"{where} runs as group {PROXY_ID}, which is the sidecar's; choose another runAsGroup"
+    if any(volume.get("name") == TOKEN_VOLUME for volume in spec.get("volumes") or ()):
+        return f"volume name {TOKEN_VOLUME} is the sidecar's; choose another"
+    return None
+
+
+def _ports(pod: Pod, annotation: str) -> str:
+    """The annotation's ports as a clean comma list; raises ValueError that names it."""
+    annotations = (pod.get("metadata") or {}).get("annotations") or {}
+    parts = [part.strip() for part in str(annotations.get(annotation) or "").split(",")]
+    for part in parts:
+        if part and not (part.isascii() and part.isdigit() and 0 < int(part[:6]) < 65536):
+            raise ValueError(f"annotation {annotation}: expected ports from 1 to 65535, got {part[:40]!r}")
+    return ",".join(str(int(part)) for part in parts if part)
+
+
+# --- the containers -----------------------------------------------------------------------------------------
+
+
+def _sidecar_env(sidecar: Sidecar, exclude_inbound: str, exclude_outbound: str) -> list[dict[str, Any]]:
+    interception = "explicit" if sidecar.explicit else "iptables"
+    return [
+        _from_field("POD_NAME", "metadata.name"),
+        _from_field("POD_NAMESPACE", "metadata.namespace"),
+        _from_field("POD_IP", "status.podIP"),
+        _variable("SMI_MESH_CONTROLLER", sidecar.controller),
+        _variable("SMI_MESH_TRUST_DOMAIN", sidecar.trust_domain),
+        _variable("SMI_MESH_CLUSTER_DOMAIN", sidecar.cluster_domain),
+        _variable("SMI_MESH_TRUST_BUNDLE", sidecar.trust_bundle),
+        _variable("SMI_MESH_TOKEN_FILE", f"{TOKEN_DIRECTORY}/token"),
+        _variable("SMI_MESH_INTERCEPTION", interception),
+        _variable("SMI_MESH_EXCLUDE_INBOUND", exclude_inbound),
+        _variable("SMI_MESH_EXCLUDE_OUTBOUND", exclude_outbound),
+        _variable("SMI_MESH_LOG_LEVEL", sidecar.log_level),
+    ]
+
+
+def _variable(name: str, value: str) -> dict[str, Any]:
+    return {"name": name, "value": value}
+
+
+def _from_field(name: str, path: str) -> dict[str, Any]:
+    return {"name": name, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}}
+
+
+def _resources(sidecar: Sidecar) -> dict[str, Any]:
+    return {
+        "requests": {"cpu": sidecar.cpu_request, "memory": sidecar.memory_request},
+        "limits": {"memory": sidecar.memory_limit},
+    }
+
+
+def _redirect(sidecar: Sidecar, env: list[dict[str, Any]]) -> dict[str, Any]:
+    """Sets the redirect and ends. The only container that needs more than the restricted profile."""
+    return {
+        "name": INIT_CONTAINER,
+        "image": sidecar.image,
+        "imagePullPolicy": sidecar.pull_policy,
+        "command": ["python", "-m", "dataplane.intercept"],
+        "env": env,
+        "resources": _resources(sidecar),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"add": ["NET_ADMIN", "NET_RAW"], "drop": ["ALL"]},
+            "privileged": False,
+            "readOnlyRootFilesystem": False,  # iptables takes its lock in /run
+            "runAsUser": 0,
+            "runAsGroup": 0,
+            "runAsNonRoot": False,  # the pod's own setting may be true
+        },
+    }
+
+
+def _proxy(sidecar: Sidecar, env: list[dict[str, Any]]) -> dict[str, Any]:
+    """A native sidecar (restartPolicy Always): up before the app's init containers, down after the app."""
+    probe = {"httpGet": {"path": "/ready", "port": ADMIN_PORT, "scheme": "HTTP"}}
+    return {
+        "name": PROXY_CONTAINER,
+        "image": sidecar.image,
+        "imagePullPolicy": sidecar.pull_policy,
+        "command": ["python", "-m", "dataplane"],
+        "restartPolicy": "Always",
+        "env": env,
+        "ports": [{"name": "smi-mesh-admin", "containerPort": ADMIN_PORT, "protocol": "TCP"}],
+        "resources": _resources(sidecar),
+        "startupProbe": {**probe, "periodSeconds": 1, "timeoutSeconds": 2, "failureThreshold": 120},
+        "readinessProbe": {**probe, "periodSeconds": 5, "timeoutSeconds": 2, "failureThreshold": 3},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "privileged": False,
+            "readOnlyRootFilesystem": True,
+            "runAsUser": PROXY_ID,
+            "runAsGroup": PROXY_ID,
+            "runAsNonRoot": True,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "volumeMounts": [{"name": TOKEN_VOLUME, "mountPath": TOKEN_DIRECTORY, "readOnly": True}],
+    }
+
+
+def _token_volume() -> dict[str, Any]:
+    token = {"audience": TOKEN_AUDIENCE, "expirationSeconds": _TOKEN_SECONDS, "path": "token"}
+    return {"name": TOKEN_VOLUME, "projected": {"sources": [{"serviceAccountToken": token}]}}
+
+
+# --- explicit mode ------------------------------------------------------------------------------------------
+
+
+def _point_apps_at_proxy(pod: Pod, before: int) -> Iterator[dict[str, Any]]:
+    """Tell every container of the app to use the sidecar; what it sets itself stays.
+
+    `before` containers have been put in front of the app's init containers by then.
+    """
+    for name, offset in (("initContainers", before), ("containers", 0)):
+        for index, container in enumerate(pod["spec"].get(name) or ()):
+            given = {str(one.get("name")) for one in container.get("env") or ()}
+            wanted = [
+                # $(POD_IP) only sees variables before it: ours go first, or last if the app has its own.
+                _from_field("POD_IP", "status.podIP"),
+                *(_variable(one, f"http://$(POD_IP):{OUTBOUND_PORT}") for one in _PROXY_VARIABLES),
+                *(_variable(one, _NO_PROXY) for one in _NO_PROXY_VARIABLES),
+            ]
+            missing = [one for one in wanted if one["name"] not in given]
+            path = f"/spec/{name}/{index + offset}"
+            if "POD_IP" in given:
+                yield from ({"op": "add", "path": f"{path}/env/-", "value": one} for one in missing)
+            else:
+                yield from _first_in_list(container, path, "env", missing)
+
+
+# --- JSON patch ---------------------------------------------------------------------------------------------
+
+
+def _first_in_list(
+    owner: Mapping[str, Any], path: str, name: str, items: list[dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """Put `items` in front of the list `owner[name]`, which may be missing."""
+    if not owner.get(name):
+        yield {"op": "add", "path": f"{path}/{name}", "value": items}
+        return
+    for index, item in enumerate(items):
+        yield {"op": "add", "path": f"{path}/{name}/{index}", "value": item}
+
+
+def _entry(pod: Pod, name: str, key: str, value: str) -> Iterator[dict[str, Any]]:
+    """Set one label or annotation."""
+    if not (pod.get("metadata") or {}).get(name):
+        yield {"op": "add", "path": f"/metadata/{name}", "value": {key: value}}
+        return
+    escaped = key.replace("~", "~0").replace("/", "~1")
+    yield {"op": "add", "path": f"/metadata/{name}/{escaped}", "value": value}

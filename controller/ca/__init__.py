@@ -1,0 +1,1 @@
+"""The mesh's certificate authority: what to issue and when (`policy`), and issuing it (`issue`)."""

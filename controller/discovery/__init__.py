@@ -1,0 +1,1 @@
+"""Streams of config to proxies, and the certificates they authenticate with."""

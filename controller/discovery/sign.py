@@ -1,0 +1,101 @@
+"""`POST /v1/sign`: a certificate for the pod that a bound service-account token proves.
+
+The names in the certificate come from the API server's TokenReview, never from the CSR. Knows HTTP
+and TokenReview; what a caller may get is `ca.policy`'s decision. No token is ever logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import UTC
+from typing import Any, Final
+
+from aiohttp import web
+
+from controller.ca.authority import Authority
+from controller.ca.issue import Leaf, read_csr
+from controller.ca.policy import Caller, RefusedError, workload_names
+from controller.kube import Api, KubeError
+from controller.metrics import Metrics
+from smi.names import TOKEN_AUDIENCE
+
+_log = logging.getLogger(__name__)
+
+MAX_BODY: Final = 64 << 10
+_MAX_AT_ONCE: Final = 32
+_TOKEN_REVIEWS: Final = "/apis/authentication.k8s.io/v1/tokenreviews"  # a path, not a secret
+_POD_NAME: Final = "authentication.kubernetes.io/pod-name"
+
+
+def sign_app(authority: Authority, api: Api, metrics: Metrics, trust_domain: str) -> web.Application:
+    """The signing endpoint as an aiohttp application."""
+    at_once = asyncio.Semaphore(_MAX_AT_ONCE)
+
+    async def sign(request: web.Request) -> web.Response:
+        try:
+            csr, token = _read(await _body(request))
+            async with at_once:
+                caller = await review(api, token)
+            names = workload_names(caller, TOKEN_AUDIENCE, trust_domain)
+            leaf = authority.sign(read_csr(csr), names)
+        except RefusedError as error:
+            metrics.signings.labels("refused").inc()
+            _log.warning("no certificate for %s: %s", request.remote, error)
+            return web.json_response({"error": str(error)}, status=403)
+        except KubeError as error:
+            metrics.signings.labels("unavailable").inc()
+            _log.error("cannot review a token: %s", error)
+            return web.json_response({"error": "tokens cannot be reviewed now; try again"}, status=503)
+        metrics.signings.labels("issued").inc()
+        _log.info("issued a certificate for %s (%s)", names.uri, names.dns[0])
+        return web.json_response(_answer(leaf, authority.bundle))
+
+    app = web.Application(client_max_size=MAX_BODY)
+    app.router.add_post("/v1/sign", sign)
+    return app
+
+
+async def _body(request: web.Request) -> Any:
+    try:
+        return await request.json()
+    except (ValueError, RecursionError):
+        raise RefusedError("the body must be JSON") from None
+
+
+def _read(body: Any) -> tuple[str, str]:
+    if isinstance(body, dict):
+        csr, token = body.get("csr"), body.get("token")
+        if isinstance(csr, str) and isinstance(token, str) and token:
+            return csr, token
+    raise RefusedError("the body must be an object with the strings 'csr' (PEM) and 'token' (JWT)")
+
+
+def _answer(leaf: Leaf, bundle: str) -> dict[str, str]:
+    return {
+        "certificates": leaf.chain_pem,
+        "trust_bundle": bundle,
+        "not_after": leaf.not_after.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+    }
+
+
+async def review(api: Api, token: str) -> Caller:
+    """Ask the API server whose token this is. Raises RefusedError: nobody's; KubeError: it cannot say."""
+    answer = await api.create(
+        _TOKEN_REVIEWS,
+        {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenReview",
+            "spec": {"token": token, "audiences": [TOKEN_AUDIENCE]},
+        },
+    )
+    status = answer.get("status") or {}
+    if status.get("authenticated") is not True:
+        raise RefusedError(f"the token is not valid: {status.get('error') or 'not authenticated'}")
+    user = status.get("user") or {}
+    pods = (user.get("extra") or {}).get(_POD_NAME) or []
+    return Caller(
+        username=str(user.get("username") or ""),
+        audiences=tuple(str(one) for one in status.get("audiences") or ()),
+        pod=str(pods[0]) if len(pods) == 1 else None,
+    )

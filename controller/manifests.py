@@ -1,0 +1,415 @@
+"""What has to be in a cluster for the mesh to run: the install manifests and the Helm chart made of them.
+
+One function writes both, so they cannot drift apart. Pure but for `main`, which writes the chart:
+`python -m controller.manifests --chart charts/smi-mesh`, or prints the manifests without `--chart`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from controller.admission.registration import WEBHOOKS_NAME
+from controller.admission.server import MUTATE_PATH, VALIDATE_PATH
+from controller.kinds import WATCHED
+from controller.settings import CA_SECRET, VERSION, Settings
+from smi.names import (
+    CONFIG_MAP,
+    CONTROLLER_ADMIN_PORT,
+    CONTROLLER_NAME,
+    DISCOVERY_PORT,
+    IDENTITY_PORT,
+    INJECT_LABEL,
+    SYSTEM_NAMESPACE,
+    WEBHOOK_PORT,
+)
+
+Manifest = dict[str, Any]
+
+_DEFAULTS: Final = Settings()
+_SMI_GROUPS: Final = tuple(dict.fromkeys(kind.group for kind in WATCHED if kind.smi))
+_SMI_PLURALS: Final = tuple(kind.plural for kind in WATCHED if kind.smi)
+_LABELS: Final = {"app.kubernetes.io/name": CONTROLLER_NAME, "app.kubernetes.io/part-of": "smi-mesh"}
+_SELECTOR: Final = {"app.kubernetes.io/name": CONTROLLER_NAME}
+_NEVER_MESHED: Final = [SYSTEM_NAMESPACE, "kube-system", "kube-node-lease"]
+_HEADER: Final = "# Written by `make charts` from controller/manifests.py; do not edit.\n"
+
+
+@dataclass(frozen=True, slots=True)
+class InstallSettings:
+    """What an installation may choose; every field is text because it ends as an environment variable."""
+
+    controller_image: str = f"smi-mesh/controller:{VERSION}"
+    proxy_image: str = _DEFAULTS.proxy_image
+    pull_policy: str = "IfNotPresent"
+    interception: str = _DEFAULTS.interception.value
+    """`iptables` or `explicit`."""
+    controller_address: str = _DEFAULTS.controller
+    """Host name or address by which sidecars reach the controller."""
+    trust_domain: str = _DEFAULTS.trust_domain
+    cluster_domain: str = _DEFAULTS.cluster_domain
+    leaf_seconds: str = f"{_DEFAULTS.leaf_seconds:g}"
+    """Life of a workload certificate."""
+    log_level: str = "info"
+    proxy_log_level: str = "info"
+    mode: str = "enforce"
+    """Mesh-wide default of S27: `enforce`, `permissive` or `audit`."""
+    mtls: str = "strict"
+    """Mesh-wide default of S32: `strict` or `permissive`."""
+    regex: str = "spec"
+    """S16: `spec` or `full`."""
+    same_service_account: str = "deny"
+    """S28: `deny` or `allow`."""
+
+
+def render(settings: InstallSettings) -> list[Manifest]:
+    """Every object of an installation, in the order to apply them: CRDs first after the namespace."""
+    from smi.api.crds import crds  # needs pydantic, which only this function pays for
+
+    return [_namespace(), *crds(), *control_plane(settings)]
+
+
+def control_plane(settings: InstallSettings) -> list[Manifest]:
+    """Everything but the namespace and the CRDs: what a chart's templates hold."""
+    return [
+        _object("v1", "ServiceAccount", CONTROLLER_NAME),
+        _cluster_role(),
+        _cluster_role_binding(),
+        _role(),
+        _role_binding(),
+        _config_map(settings),
+        _service(),
+        _deployment(settings),
+        _mutating_webhooks(),
+        _validating_webhooks(),
+    ]
+
+
+def _object(api_version: str, kind: str, name: str, *, namespaced: bool = True, **rest: Any) -> Manifest:
+    metadata: Manifest = {"name": name, "labels": dict(_LABELS)}
+    if namespaced:
+        metadata["namespace"] = SYSTEM_NAMESPACE
+    return {"apiVersion": api_version, "kind": kind, "metadata": metadata, **rest}
+
+
+def _namespace() -> Manifest:
+    namespace = _object("v1", "Namespace", SYSTEM_NAMESPACE, namespaced=False)
+    namespace["metadata"]["labels"][INJECT_LABEL] = "disabled"
+    return namespace
+
+
+# --- permissions --------------------------------------------------------------------------------------------
+
+
+def _rule(groups: Sequence[str], resources: Sequence[str], verbs: str, names: Sequence[str] = ()) -> Manifest:
+    rule: Manifest = {"apiGroups": list(groups), "resources": list(resources), "verbs": verbs.split()}
+    if names:
+        rule["resourceNames"] = list(names)
+    return rule
+
+
+def _cluster_role() -> Manifest:
+    statuses = [f"{plural}/status" for plural in _SMI_PLURALS]
+    rules = [
+        _rule([""], ["configmaps", "namespaces", "services", "pods"], "get list watch"),
+        _rule(["discovery.k8s.io"], ["endpointslices"], "get list watch"),
+        _rule(_SMI_GROUPS, _SMI_PLURALS, "get list watch"),
+        _rule(_SMI_GROUPS, statuses, "get patch update"),
+        _rule([""], ["events"], "create get patch"),
+        _rule(["authentication.k8s.io"], ["tokenreviews"], "create"),
+        _rule(["apiextensions.k8s.io"], ["customresourcedefinitions"], "get list watch"),
+        _rule(
+            ["apiextensions.k8s.io"],
+            ["customresourcedefinitions"],
+            "patch",
+            [f"{kind.plural}.{kind.group}" for kind in WATCHED if kind.smi],
+        ),
+        _rule(
+            ["admissionregistration.k8s.io"],
+            ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"],
+            "get patch",
+            [WEBHOOKS_NAME],
+        ),
+    ]
+    name = CONTROLLER_NAME
+    return _object("rbac.authorization.k8s.io/v1", "ClusterRole", name, namespaced=False, rules=rules)
+
+
+def _role() -> Manifest:
+    rules = [
+        _rule([""], ["secrets"], "get update", [CA_SECRET]),
+        # RBAC cannot restrict creation by name.
+        _rule([""], ["secrets"], "create"),
+    ]
+    return _object("rbac.authorization.k8s.io/v1", "Role", CONTROLLER_NAME, rules=rules)
+
+
+def _binding_parts(kind: str) -> Manifest:
+    return {
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": CONTROLLER_NAME},
+        "subjects": [{"kind": "ServiceAccount", "name": CONTROLLER_NAME, "namespace": SYSTEM_NAMESPACE}],
+    }
+
+
+def _cluster_role_binding() -> Manifest:
+    group, name = "rbac.authorization.k8s.io/v1", CONTROLLER_NAME
+    return _object(group, "ClusterRoleBinding", name, namespaced=False, **_binding_parts("ClusterRole"))
+
+
+def _role_binding() -> Manifest:
+    return _object("rbac.authorization.k8s.io/v1", "RoleBinding", CONTROLLER_NAME, **_binding_parts("Role"))
+
+
+# --- the controller -----------------------------------------------------------------------------------------
+
+
+def _config_map(settings: InstallSettings) -> Manifest:
+    data = {
+        "mode": settings.mode,
+        "mtls": settings.mtls,
+        "regex": settings.regex,
+        "sameServiceAccount": settings.same_service_account,
+    }
+    return _object("v1", "ConfigMap", CONFIG_MAP, data=data)
+
+
+def _service() -> Manifest:
+    ports = [
+        _service_port("discovery", DISCOVERY_PORT, DISCOVERY_PORT),
+        _service_port("identity", IDENTITY_PORT, IDENTITY_PORT),
+        _service_port("http-admin", CONTROLLER_ADMIN_PORT, CONTROLLER_ADMIN_PORT),
+        _service_port("https-webhooks", 443, WEBHOOK_PORT),
+    ]
+    return _object("v1", "Service", CONTROLLER_NAME, spec={"selector": dict(_SELECTOR), "ports": ports})
+
+
+def _service_port(name: str, port: int, target: int) -> Manifest:
+    return {"name": name, "port": port, "targetPort": target, "protocol": "TCP"}
+
+
+def _deployment(settings: InstallSettings) -> Manifest:
+    annotations = {
+        "prometheus.io/scrape": "true",
+        "prometheus.io/port": str(CONTROLLER_ADMIN_PORT),
+        "prometheus.io/path": "/metrics",
+    }
+    spec = {
+        "replicas": 1,
+        "selector": {"matchLabels": dict(_SELECTOR)},
+        "template": {
+            "metadata": {
+                "labels": {**_LABELS, INJECT_LABEL: "disabled"},
+                "annotations": annotations,
+            },
+            "spec": {
+                "serviceAccountName": CONTROLLER_NAME,
+                "priorityClassName": "system-cluster-critical",
+                "terminationGracePeriodSeconds": 15,
+                "securityContext": {
+                    "runAsNonRoot": True,
+                    "runAsUser": 65532,
+                    "runAsGroup": 65532,
+                    "seccompProfile": {"type": "RuntimeDefault"},
+                },
+                "containers": [_container(settings)],
+            },
+        },
+    }
+    return _object("apps/v1", "Deployment", CONTROLLER_NAME, spec=spec)
+
+
+def _container(settings: InstallSettings) -> Manifest:
+    ports = {
+        "discovery": DISCOVERY_PORT,
+        "identity": IDENTITY_PORT,
+        "http-admin": CONTROLLER_ADMIN_PORT,
+        "https-webhooks": WEBHOOK_PORT,
+    }
+    return {
+        "name": "controller",
+        "image": settings.controller_image,
+        "imagePullPolicy": settings.pull_policy,
+        "command": ["python", "-m", "controller"],
+        "env": _env(settings),
+        "ports": [{"name": name, "containerPort": port, "protocol": "TCP"} for name, port in ports.items()],
+        "readinessProbe": _probe("/readyz", period=1, failures=3),
+        "livenessProbe": _probe("/healthz", period=10, failures=6),
+        "resources": {
+            "requests": {"cpu": "50m", "memory": "128Mi"},
+            "limits": {"memory": "1Gi"},
+        },
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+    }
+
+
+def _probe(path: str, *, period: int, failures: int) -> Manifest:
+    return {
+        "httpGet": {"path": path, "port": CONTROLLER_ADMIN_PORT},
+        "periodSeconds": period,
+        "timeoutSeconds": 2,
+        "failureThreshold": failures,
+    }
+
+
+def _env(settings: InstallSettings) -> list[Manifest]:
+    fields_of_pod = {
+        "POD_NAME": "metadata.name",
+        "POD_NAMESPACE": "metadata.namespace",
+        "POD_IP": "status.podIP",
+    }
+    values = {
+        "SMI_MESH_PROXY_IMAGE": settings.proxy_image,
+        "SMI_MESH_PROXY_PULL_POLICY": settings.pull_policy,
+        "SMI_MESH_INTERCEPTION": settings.interception,
+        "SMI_MESH_CONTROLLER": settings.controller_address,
+        "SMI_MESH_TRUST_DOMAIN": settings.trust_domain,
+        "SMI_MESH_CLUSTER_DOMAIN": settings.cluster_domain,
+        "SMI_MESH_LEAF_SECONDS": settings.leaf_seconds,
+        "SMI_MESH_LOG_LEVEL": settings.log_level,
+        "SMI_MESH_PROXY_LOG_LEVEL": settings.proxy_log_level,
+    }
+    env = [
+        {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in fields_of_pod.items()
+    ]
+    return env + [{"name": name, "value": value} for name, value in values.items()]
+
+
+# --- webhooks -----------------------------------------------------------------------------------------------
+
+
+def _webhook(name: str, path: str, rules: list[Manifest], **rest: Any) -> Manifest:
+    service = {"namespace": SYSTEM_NAMESPACE, "name": CONTROLLER_NAME, "path": path, "port": 443}
+    return {
+        "name": name,
+        "admissionReviewVersions": ["v1"],
+        "sideEffects": "None",
+        "clientConfig": {"service": service},  # caBundle is the controller's to fill in
+        "rules": rules,
+        **rest,
+    }
+
+
+def _chosen(key: str, operator: str, values: Sequence[str]) -> Manifest:
+    return {"key": key, "operator": operator, "values": list(values)}
+
+
+def _mutating_webhooks() -> Manifest:
+    """Two ways into the mesh: the namespace's label, or the pod's own."""
+    pods = [
+        {
+            "apiGroups": [""],
+            "apiVersions": ["v1"],
+            "resources": ["pods"],
+            "operations": ["CREATE"],
+            "scope": "Namespaced",
+        }
+    ]
+    elsewhere = _chosen("kubernetes.io/metadata.name", "NotIn", _NEVER_MESHED)
+    # A pod that slipped in without a sidecar would be outside every policy: better no pod.
+    common: Manifest = {"failurePolicy": "Fail", "timeoutSeconds": 10, "reinvocationPolicy": "Never"}
+    webhooks = [
+        _webhook(
+            "namespace.inject.smi-mesh.io",
+            MUTATE_PATH,
+            pods,
+            namespaceSelector={"matchExpressions": [_chosen(INJECT_LABEL, "In", ["enabled"]), elsewhere]},
+            objectSelector={"matchExpressions": [_chosen(INJECT_LABEL, "NotIn", ["disabled"])]},
+            **common,
+        ),
+        _webhook(
+            "pod.inject.smi-mesh.io",
+            MUTATE_PATH,
+            pods,
+            namespaceSelector={"matchExpressions": [_chosen(INJECT_LABEL, "NotIn", ["enabled"]), elsewhere]},
+            objectSelector={"matchExpressions": [_chosen(INJECT_LABEL, "In", ["enabled"])]},
+            **common,
+        ),
+    ]
+    group, kind = "admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration"
+    return _object(group, kind, WEBHOOKS_NAME, namespaced=False, webhooks=webhooks)
+
+
+def _validating_webhooks() -> Manifest:
+    rules = [
+        {
+            "apiGroups": [group],
+            "apiVersions": ["*"],
+            "resources": [kind.plural for kind in WATCHED if kind.group == group],
+            "operations": ["CREATE", "UPDATE"],
+            "scope": "Namespaced",
+        }
+        for group in _SMI_GROUPS
+    ]
+    # What slips in while the controller is away is quarantined by the compiler and told in its status.
+    webhooks = [
+        _webhook("validate.smi-mesh.io", VALIDATE_PATH, rules, failurePolicy="Ignore", timeoutSeconds=5)
+    ]
+    group, kind = "admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration"
+    return _object(group, kind, WEBHOOKS_NAME, namespaced=False, webhooks=webhooks)
+
+
+# --- the chart ----------------------------------------------------------------------------------------------
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(part.capitalize() for part in rest)
+
+
+def chart() -> dict[str, str]:
+    """The Helm chart: path inside it → text."""
+    from smi.api.crds import crds
+
+    names = [one.name for one in fields(InstallSettings)]
+    placeholders = InstallSettings(**{name: f"{{{{ .Values.{_camel(name)} }}}}" for name in names})
+    about: Manifest = {
+        "apiVersion": "v2",
+        "name": "smi-mesh",
+        "description": "A service mesh that implements the Service Mesh Interface (SMI) v0.6",
+        "type": "application",
+        "version": VERSION,
+        "appVersion": VERSION,
+        "kubeVersion": ">=1.29.0-0",  # native sidecar containers
+    }
+    values = {_camel(name): getattr(InstallSettings(), name) for name in names}
+    files = {
+        "Chart.yaml": _HEADER + _yaml(about),
+        "values.yaml": _HEADER + _yaml(values),
+        "crds/crds.yaml": _HEADER + "---\n".join(_yaml(crd) for crd in crds()),
+    }
+    for manifest in control_plane(placeholders):
+        files[f"templates/{manifest['kind'].lower()}.yaml"] = _HEADER + _yaml(manifest)
+    return files
+
+
+def _yaml(value: Manifest) -> str:
+    text: str = yaml.safe_dump(value, sort_keys=False, width=110)
+    return text
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the chart to a folder, or print the manifests with the default settings."""
+    parser = argparse.ArgumentParser(description="Install manifests of smi-mesh.")
+    parser.add_argument("--chart", type=Path, metavar="DIR", help="write the Helm chart there")
+    target: Path | None = parser.parse_args(arguments).chart
+    if target is None:
+        sys.stdout.write("---\n".join(_yaml(one) for one in render(InstallSettings())))
+        return
+    for name, text in chart().items():
+        path = target / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""What the controller is told by its environment, as one frozen value.
+
+Read once by the composition root. Knows names and defaults only: no sockets, no Kubernetes.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, TypeVar
+
+from smi.names import (
+    CONTROLLER_ADMIN_PORT,
+    CONTROLLER_NAME,
+    DEFAULT_CLUSTER_DOMAIN,
+    DEFAULT_TRUST_DOMAIN,
+    DISCOVERY_PORT,
+    IDENTITY_PORT,
+    SYSTEM_NAMESPACE,
+    WEBHOOK_PORT,
+)
+
+VERSION: Final = "0.1.0"
+"""Version of the control plane; the default proxy image carries the same tag."""
+DEFAULT_PROXY_IMAGE: Final = f"smi-mesh/proxy:{VERSION}"
+CA_SECRET: Final = "smi-mesh-ca"
+_DAY: Final = 86_400.0
+
+_Choice = TypeVar("_Choice", bound=StrEnum)
+
+
+class SettingsError(ValueError):
+    """A variable of the environment has a value the controller cannot use; says which and what would do."""
+
+
+class Interception(StrEnum):
+    """How an app's traffic gets into its sidecar."""
+
+    IPTABLES = "iptables"
+    """Redirected in the pod's network namespace by the init container."""
+    EXPLICIT = "explicit"
+    """The app is told to use the sidecar as its HTTP proxy (no redirect possible)."""
+
+
+class LogLevel(StrEnum):
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that can be set. Durations are in seconds, ports are TCP."""
+
+    bind: str = "0.0.0.0"  # noqa: S104 - in a pod every interface is the pod's own; loopback mode overrides it
+    """Address that all listeners bind to."""
+    discovery_port: int = DISCOVERY_PORT
+    identity_port: int = IDENTITY_PORT
+    admin_port: int = CONTROLLER_ADMIN_PORT
+    webhook_port: int = WEBHOOK_PORT
+    pod_ip: str = ""
+    """This pod's own address; put into the serving certificate where known."""
+    controller: str = f"{CONTROLLER_NAME}.{SYSTEM_NAMESPACE}.svc"
+    """Host name or address by which sidecars reach this controller."""
+    trust_domain: str = DEFAULT_TRUST_DOMAIN
+    cluster_domain: str = DEFAULT_CLUSTER_DOMAIN
+    leaf_seconds: float = _DAY
+    """Life of a workload certificate."""
+    proxy_image: str = DEFAULT_PROXY_IMAGE
+    proxy_pull_policy: str = "IfNotPresent"
+    proxy_log_level: LogLevel = LogLevel.INFO
+    interception: Interception = Interception.IPTABLES
+    log_level: LogLevel = LogLevel.INFO
+    quiet_seconds: float = 0.02
+    """The world is compiled once nothing has changed for this long …"""
+    holdoff_seconds: float = 0.1
+    """… or this long after the first change, whichever is sooner."""
+    drain_seconds: float = 5.0
+    """How long exchanges in flight may take at shutdown."""
+
+
+def read_settings(env: Mapping[str, str]) -> Settings:
+    """Settings from environment variables; an unset or empty variable means its default.
+
+    Raises SettingsError that names the variable. See docs of each field of Settings.
+    """
+    read = _Reader(env)
+    interception = read.choice("SMI_MESH_INTERCEPTION", Interception, Interception.IPTABLES)
+    pod_ip = read.address("POD_IP", "")
+    # Without network namespaces every pod shares the host's addresses: bind to our own only.
+    bind = pod_ip if interception is Interception.EXPLICIT and pod_ip else Settings().bind
+    return Settings(
+        bind=read.address("SMI_MESH_BIND", bind),
+        discovery_port=read.port("SMI_MESH_DISCOVERY_PORT", DISCOVERY_PORT),
+        identity_port=read.port("SMI_MESH_IDENTITY_PORT", IDENTITY_PORT),
+        admin_port=read.port("SMI_MESH_ADMIN_PORT", CONTROLLER_ADMIN_PORT),
+        webhook_port=read.port("SMI_MESH_WEBHOOK_PORT", WEBHOOK_PORT),
+        pod_ip=pod_ip,
+        controller=read.text("SMI_MESH_CONTROLLER", Settings().controller),
+        trust_domain=read.text("SMI_MESH_TRUST_DOMAIN", DEFAULT_TRUST_DOMAIN),
+        cluster_domain=read.text("SMI_MESH_CLUSTER_DOMAIN", DEFAULT_CLUSTER_DOMAIN),
+        leaf_seconds=read.seconds("SMI_MESH_LEAF_SECONDS", _DAY, least=2.0),
+        proxy_image=read.text("SMI_MESH_PROXY_IMAGE", DEFAULT_PROXY_IMAGE),
+        proxy_pull_policy=read.text("SMI_MESH_PROXY_PULL_POLICY", "IfNotPresent"),
+        proxy_log_level=read.choice("SMI_MESH_PROXY_LOG_LEVEL", LogLevel, LogLevel.INFO),
+        interception=interception,
+        log_level=read.choice("SMI_MESH_LOG_LEVEL", LogLevel, LogLevel.INFO),
+        quiet_seconds=read.seconds("SMI_MESH_QUIET_SECONDS", 0.02),
+        holdoff_seconds=read.seconds("SMI_MESH_HOLDOFF_SECONDS", 0.1),
+        drain_seconds=read.seconds("SMI_MESH_DRAIN_SECONDS", 5.0),
+    )
+
+
+class _Reader:
+    """Typed access to the environment, with messages that say what to change."""
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self._env = env
+
+    def text(self, name: str, default: str) -> str:
+        return self._env.get(name, "").strip() or default
+
+    def address(self, name: str, default: str) -> str:
+        text = self.text(name, default)
+        if text:
+            try:
+                ipaddress.ip_address(text)
+            except ValueError:
+                raise SettingsError(f"{name}: expected an IP address, got {text!r}") from None
+        return text
+
+    def port(self, name: str, default: int) -> int:
+        text = self.text(name, str(default))
+        if not (text.isascii() and text.isdigit() and int(text) <= 65535):
+            raise SettingsError(f"{name}: expected a port number up to 65535, got {text!r}")
+        return int(text)
+
+    def seconds(self, name: str, default: float, *, least: float = 0.0) -> float:
+        text = self.text(name, str(default))
+        try:
+            value = float(text)
+        except ValueError:
+            value = -1.0
+        if not least <= value < float("inf"):
+            raise SettingsError(f"{name}: expected a number of seconds of at least {least:g}, got {text!r}")
+        return value
+
+    def choice(self, name: str, kind: type[_Choice], default: _Choice) -> _Choice:
+        text = self.text(name, default.value).lower()
+        try:
+            return kind(text)
+        except ValueError:
+            wanted = ", ".join(choice.value for choice in kind)
+            raise SettingsError(f"{name}: expected one of {wanted}, got {text!r}") from None

@@ -1,0 +1,1 @@
+"""What the mesh tells the authors of objects: status conditions (S31) and Kubernetes Events."""
