@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Any
+
+from pydantic import Field, field_validator
 
 from smi.api.model import ApiModel, ApiObject, Name, Port
 
@@ -96,9 +98,20 @@ class TrafficTargetHub(ApiObject):
 
 
 class LabelSelector(ApiModel):
-    """`podLabelSelector` of the draft knows matchLabels."""
+    """`podLabelSelector`: the draft shows matchLabels only.
+
+    A selector with matchExpressions is refused: to ignore them would select more pods than meant.
+    """
 
     match_labels: dict[str, str] = Field(default_factory=dict, alias="matchLabels")
+    match_expressions: list[Any] = Field(default_factory=list, alias="matchExpressions")
+
+    @field_validator("match_expressions")
+    @classmethod
+    def _none(cls, value: list[Any]) -> list[Any]:
+        if value:
+            raise ValueError("matchExpressions are not supported, use matchLabels")
+        return value
 
 
 class Schemes(ApiModel):

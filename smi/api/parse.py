@@ -87,8 +87,7 @@ def parse(obj: Mapping[str, Any]) -> Parsed | Rejected:
     try:
         value = _BUILDERS[kind](doc)
     except ValidationError as error:
-        # The object itself reads, so what does not fit came out of the annotation.
-        return Rejected(ref, _complaints(ref, error, f"metadata.annotations.{KEPT_ANNOTATION}"))
+        return Rejected(ref, _complaints(ref, error, _kept_annotation(obj)))
     return Parsed(value, _top_level_matches(ref, kind, doc))
 
 
@@ -98,6 +97,12 @@ def _top_level_matches(ref: ObjectRef, kind: str, doc: Mapping[str, Any]) -> tup
         return ()
     message = "matches: v1alpha3 and later have them under spec; these at top level are honoured"
     return (Finding(ref, Severity.WARNING, Reason.TOP_LEVEL_MATCHES, message, "matches"),)
+
+
+def _kept_annotation(obj: Mapping[str, Any]) -> str:
+    """The annotation's field path where there is one: the object itself reads, so it is to blame."""
+    annotations = obj["metadata"].get("annotations") or {}
+    return f"metadata.annotations.{KEPT_ANNOTATION}" if KEPT_ANNOTATION in annotations else ""
 
 
 def _ref(obj: Mapping[str, Any]) -> ObjectRef:
