@@ -30,10 +30,10 @@ async def _start_seconds(controller: StandIn, folder: Path) -> float:
 
 
 async def _learn(sidecar: Sidecar, stream: Stream) -> None:
-    """Have the sidecar use SERVICES split services, each with two backends of ENDPOINTS endpoints."""
+    """Have the sidecar use SERVICES split services: a root and two backends of ENDPOINTS endpoints each."""
     for number in range(SERVICES):
         name = f"service-{number}"
-        asked = asyncio.gather(sidecar.get(f"http://{name}.shop:8080/", sidecar.ports["OUTBOUND"]))
+        asked = asyncio.gather(sidecar.call(f"{name}.shop:8080"))
         (key,) = (await stream.receive("subscribe"))["keys"]
         ips = [f"127.77.{number}.{place}" for place in range(1, ENDPOINTS + 1)]
         resources = {f"destination/{key}": destination(name, {f"{name}-v1": 90, f"{name}-v2": 10})}
@@ -61,7 +61,7 @@ async def measure() -> None:
         f"start to ready: median {statistics.median(seconds) * 1e3:.0f} ms, "
         f"worst {max(seconds) * 1e3:.0f} ms of {STARTS} starts\n"
         f"resident memory: {idle / 1e6:.1f} MB when ready, {known / 1e6:.1f} MB with {SERVICES} services "
-        f"({SERVICES * 2 * ENDPOINTS} endpoints) known and used\n"
+        f"({SERVICES * 3 * ENDPOINTS} endpoints) known and used\n"
     )
 
 

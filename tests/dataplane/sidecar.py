@@ -74,13 +74,20 @@ class Sidecar:
         stream.update(1, self.resources, full=True)
         return stream
 
-    async def get(self, path: str, port: int | None = None) -> tuple[int, bytes]:
+    async def get(self, path: str) -> tuple[int, bytes]:
         """(status, body) of a GET on the admin port; status 0 while nobody listens."""
+        return await self._exchange(self.ports["ADMIN"], path, "x")
+
+    async def call(self, authority: str) -> tuple[int, bytes]:
+        """(status, body) of a GET that the pod's app makes through its proxy."""
+        return await self._exchange(self.ports["OUTBOUND"], f"http://{authority}/", authority)
+
+    async def _exchange(self, port: int, target: str, host: str) -> tuple[int, bytes]:
         try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", port or self.ports["ADMIN"])
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
         except ConnectionError:
             return 0, b""
-        writer.write(f"GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
+        writer.write(f"GET {target} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n".encode())
         head, _, body = (await reader.read()).partition(b"\r\n\r\n")
         writer.close()
         return int(head.split(b" ")[1]), body

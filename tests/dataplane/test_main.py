@@ -104,7 +104,7 @@ async def test_the_controller_may_go_once_there_is_a_config(controller: StandIn,
 
 async def test_splits_are_shown_in_metrics(controller: StandIn, sidecar: Sidecar) -> None:
     stream = await sidecar.wait_ready()
-    asked = asyncio.gather(sidecar.get("http://api.shop:8080/", sidecar.ports["OUTBOUND"]))
+    asked = asyncio.gather(sidecar.call("api.shop:8080"))
     (key,) = (await stream.receive("subscribe"))["keys"]
     resources = {
         f"destination/{key}": destination("api", {"v1": 3, "v2": 1, "v3": 0}),
