@@ -1,0 +1,135 @@
+"""Golden pods: what the injector makes of them, and which it leaves alone."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controller.admission.inject import Refused, Sidecar, Skipped, inject
+from tests.controller.admission.pods import apply, crowded, minimal
+
+GOLDEN = Path(__file__).parent / "golden"
+SIDECAR = Sidecar(
+    image="smi-mesh/proxy:0.1.0",
+    pull_policy="IfNotPresent",
+    controller="smi-mesh-controller.smi-mesh-system.svc",
+    trust_domain="cluster.local",
+    cluster_domain="cluster.local",
+    trust_bundle="-----BEGIN CERTIFICATE-----\nTEST\n-----END CERTIFICATE-----\n",
+)
+EXPLICIT = replace(SIDECAR, explicit=True)
+
+
+def injected(pod: dict[str, Any], sidecar: Sidecar = SIDECAR) -> dict[str, Any]:
+    patch = inject(pod, "shop", sidecar)
+    assert isinstance(patch, list)
+    return apply(pod, patch)
+
+
+@pytest.mark.parametrize("sidecar", [SIDECAR, EXPLICIT], ids=["iptables", "explicit"])
+@pytest.mark.parametrize("pod", [minimal(), crowded()], ids=["minimal", "crowded"])
+def test_golden(pod: dict[str, Any], sidecar: Sidecar) -> None:
+    """`UPDATE_GOLDEN=1` writes the files anew; look at the difference."""
+    name = f"{pod['metadata'].get('name', 'minimal')}-{'explicit' if sidecar.explicit else 'iptables'}.json"
+    text = json.dumps(injected(pod, sidecar), indent=2) + "\n"
+    if os.environ.get("UPDATE_GOLDEN"):
+        (GOLDEN / name).write_text(text)
+    assert text == (GOLDEN / name).read_text()
+
+
+@pytest.mark.parametrize("sidecar", [SIDECAR, EXPLICIT], ids=["iptables", "explicit"])
+@pytest.mark.parametrize("pod", [minimal(), crowded()], ids=["minimal", "crowded"])
+def test_a_real_api_server_would_take_it(pod: dict[str, Any], sidecar: Sidecar) -> None:
+    """The rules of core/v1 validation that an injector breaks most easily."""
+    spec = injected(pod, sidecar)["spec"]
+    containers = [*spec["initContainers"], *spec["containers"]]
+    names = [one["name"] for one in containers]
+    assert len(names) == len(set(names))
+    volumes = {one["name"] for one in spec["volumes"]}
+    for one in containers:
+        variables = [variable["name"] for variable in one.get("env", ())]
+        assert len(variables) == len(set(variables))
+        assert all(mount["name"] in volumes for mount in one.get("volumeMounts", ()))
+        assert all(len(port["name"]) <= 15 for port in one.get("ports", ()))
+        context = one.get("securityContext", {})
+        if context.get("runAsUser") == 0:
+            assert context["runAsNonRoot"] is False, "the pod's own runAsNonRoot would stop it"
+    for init in spec["initContainers"]:
+        if "readinessProbe" in init or "startupProbe" in init:
+            assert init.get("restartPolicy") == "Always", "only sidecars among init containers have probes"
+
+
+def test_the_sidecar_is_up_before_the_apps_own_init_containers() -> None:
+    names = [one["name"] for one in injected(crowded())["spec"]["initContainers"]]
+    assert names == ["smi-mesh-init", "smi-mesh-proxy", "migrate"]
+
+
+def test_without_redirect_apps_are_pointed_at_the_sidecar() -> None:
+    spec = injected(crowded(), EXPLICIT)["spec"]
+    assert [one["name"] for one in spec["initContainers"]] == ["smi-mesh-proxy", "migrate"]
+    helper = {one["name"]: one.get("value") for one in spec["containers"][1]["env"]}
+    assert helper["HTTP_PROXY"] == helper["http_proxy"] == "http://$(POD_IP):15001"
+    app = [one["name"] for one in spec["containers"][0]["env"]]
+    assert app.index("POD_IP") < app.index("http_proxy"), "$(POD_IP) must be defined before it is used"
+    own = next(one for one in spec["containers"][0]["env"] if one["name"] == "HTTP_PROXY")
+    assert own["value"] == "http://corporate:3128"
+
+
+def test_injecting_twice_changes_nothing() -> None:
+    assert isinstance(inject(injected(crowded()), "shop", SIDECAR), Skipped)
+
+
+def with_spec(**spec: Any) -> dict[str, Any]:
+    pod = minimal()
+    pod["spec"].update(spec)
+    return pod
+
+
+def with_metadata(**metadata: Any) -> dict[str, Any]:
+    pod = minimal()
+    pod["metadata"].update(metadata)
+    return pod
+
+
+@pytest.mark.parametrize(
+    ("pod", "namespace", "why"),
+    [
+        (with_spec(hostNetwork=True), "shop", "network"),
+        (with_spec(os={"name": "windows"}), "shop", "Windows"),
+        (with_metadata(labels={"smi-mesh.io/inject": "disabled"}), "shop", "disabled"),
+        (with_metadata(annotations={"kubernetes.io/config.mirror": "x"}), "shop", "static"),
+        (minimal(), "smi-mesh-system", "never meshed"),
+        (minimal(), "kube-system", "never meshed"),
+    ],
+)
+def test_who_is_left_alone(pod: dict[str, Any], namespace: str, why: str) -> None:
+    outcome = inject(pod, namespace, SIDECAR)
+    assert isinstance(outcome, Skipped)
+    assert why in outcome.reason
+
+
+@pytest.mark.parametrize(
+    ("pod", "why"),
+    [
+        (with_metadata(annotations={"smi-mesh.io/exclude-inbound-ports": "80,http"}), "'http'"),
+        (with_metadata(annotations={"smi-mesh.io/exclude-outbound-ports": "70000"}), "exclude-outbound"),
+        (with_spec(securityContext={"runAsGroup": 1337}), "1337"),
+        (with_spec(containers=[{"name": "app", "securityContext": {"runAsGroup": 1337}}]), "container app"),
+        (with_spec(volumes=[{"name": "smi-mesh-token", "emptyDir": {}}]), "volume"),
+    ],
+)
+def test_what_cannot_be_meshed_says_what_to_change(pod: dict[str, Any], why: str) -> None:
+    outcome = inject(pod, "shop", SIDECAR)
+    assert isinstance(outcome, Refused)
+    assert why in outcome.message
+
+
+def test_the_pod_is_not_changed_in_place() -> None:
+    pod = crowded()
+    inject(pod, "shop", EXPLICIT)
+    assert pod == crowded()
