@@ -111,10 +111,10 @@ class _Notes:
     findings: list[Finding] = field(default_factory=list)
 
     def error(self, reason: Reason, where: str, message: str) -> None:
-        self.findings.append(Finding(self.ref, Severity.ERROR, reason, f"{where}: {message}", where))
+        self.findings.append(Finding(self.ref, Severity.ERROR, reason, message, where))
 
     def warn(self, reason: Reason, where: str, message: str) -> None:
-        self.findings.append(Finding(self.ref, Severity.WARNING, reason, f"{where}: {message}", where))
+        self.findings.append(Finding(self.ref, Severity.WARNING, reason, message, where))
 
 
 # --- specs ------------------------------------------------------------------------------------
@@ -141,17 +141,16 @@ def _usable(match: HTTPMatch, where: str, notes: _Notes) -> bool:
         message = f"{len(match.headers)} header filters, at most {MAX_HEADER_FILTERS} are allowed"
         notes.error(Reason.INVALID, f"{where}.headers", message)
         return False
-    patterns = [(f"{where}.headers.{name}", pattern) for name, pattern in match.headers]
+    patterns = [(f"headers.{name}", pattern) for name, pattern in match.headers]
     if match.path is not None:
-        patterns.insert(0, (f"{where}.pathRegex", match.path))
+        patterns.insert(0, ("pathRegex", match.path))
     fine = True
     for place, pattern in patterns:
         try:
             check_pattern(pattern, place)
         except PatternError as error:
             fine = False
-            finding = Finding(notes.ref, Severity.ERROR, Reason.INVALID_PATTERN, str(error), place)
-            notes.findings.append(finding)
+            notes.error(Reason.INVALID_PATTERN, f"{where}.{place}", f"{error}; match {match.name!r} is off")
     return fine
 
 
@@ -172,9 +171,11 @@ def _methods(methods: tuple[str, ...], where: str, notes: _Notes) -> frozenset[s
         return frozenset()
     for method in methods:
         if not _TOKEN.fullmatch(method):
-            notes.warn(Reason.INVALID, where, f"{method!r} is not an HTTP method and matches no request")
+            notes.warn(
+                Reason.INVALID, where, f"method {method!r} is not an HTTP method and matches no request"
+            )
         elif method != method.upper():
-            notes.warn(Reason.METHOD_CASE, where, f"{method!r} is read as {method.upper()!r}")
+            notes.warn(Reason.METHOD_CASE, where, f"method {method!r} is read as {method.upper()!r}")
     return frozenset(method.upper() for method in methods)
 
 
@@ -203,7 +204,7 @@ def lower_traffic_target(
     allowed = _check_destination(target, notes)
     sources = _known_sources(target, notes)
     if not target.rules:
-        notes.error(Reason.NO_RULES, "spec.rules", "there are none, so nothing is allowed")
+        notes.error(Reason.NO_RULES, "spec.rules", "it has no rules, so it allows nothing")
     rules = _Rules(target, notes)
     http = rules.http(route_groups)
     tcp, udp = rules.ports("TCPRoute", tcp_routes), rules.ports("UDPRoute", udp_routes)
@@ -216,13 +217,13 @@ def lower_traffic_target(
 def _check_destination(target: TrafficTarget, notes: _Notes) -> bool:
     destination = target.destination
     if destination.kind not in _SUBJECT_KINDS:
-        message = f"{destination.kind!r} is not one of ServiceAccount, IdentityBinding"
+        message = f"destination kind {destination.kind!r} is not one of ServiceAccount, IdentityBinding"
         notes.error(Reason.UNKNOWN_KIND, "spec.destination.kind", message)
         return False
     if destination.namespace != target.namespace:
         message = (
-            f"{destination.namespace!r} is not the TrafficTarget's own namespace {target.namespace!r}: "
-            f"it grants nothing; create it in {destination.namespace!r}"
+            f"the destination is in namespace {destination.namespace!r}, the TrafficTarget in "
+            f"{target.namespace!r}, so it grants nothing; create it in {destination.namespace!r}"
         )
         notes.error(Reason.WRONG_NAMESPACE, "spec.destination.namespace", message)
         return False
@@ -231,13 +232,15 @@ def _check_destination(target: TrafficTarget, notes: _Notes) -> bool:
 
 def _known_sources(target: TrafficTarget, notes: _Notes) -> tuple[Subject, ...]:
     if not target.sources:
-        notes.error(Reason.NO_SOURCES, "spec.sources", "there are none, so nobody is allowed")
+        notes.error(Reason.NO_SOURCES, "spec.sources", "it has no sources, so it allows nobody")
     known = []
     for index, source in enumerate(target.sources):
         if source.kind in _SUBJECT_KINDS:
             known.append(source)
         else:
-            message = f"{source.kind!r} is not one of ServiceAccount, IdentityBinding; it allows nobody"
+            message = (
+                f"source kind {source.kind!r} is not one of ServiceAccount, IdentityBinding; it allows nobody"
+            )
             notes.error(Reason.UNKNOWN_KIND, f"spec.sources[{index}].kind", message)
     return tuple(known)
 
@@ -263,7 +266,7 @@ class _Rules:
                 matches += self._matches(rule, where, groups)
             elif rule.kind not in ("TCPRoute", "UDPRoute"):
                 present = True
-                message = f"{rule.kind!r} is not one of HTTPRouteGroup, TCPRoute, UDPRoute"
+                message = f"rule kind {rule.kind!r} is not one of HTTPRouteGroup, TCPRoute, UDPRoute"
                 self.notes.error(Reason.UNKNOWN_KIND, f"{where}.kind", message)
         return tuple(dict.fromkeys(matches)) if present else None
 
@@ -317,7 +320,7 @@ def lower_identity_binding(
         message = "podLabelSelector and serviceAccount exclude each other in the spec; here both count"
         notes.warn(Reason.SCHEMES_OVERLAP, "spec.schemes", message)
     if not identities and binding.pod_labels is None and not notes.findings:
-        notes.error(Reason.INVALID, "spec.schemes", "there are none, so it stands for nobody")
+        notes.error(Reason.INVALID, "spec.schemes", "it has no schemes, so it stands for nobody")
     lowered = LoweredBinding(binding.ref, binding.key, frozenset(identities), binding.pod_labels)
     return lowered, tuple(notes.findings)
 
@@ -413,7 +416,7 @@ def _split_matches(
     for index, reference in enumerate(references):
         where = f"spec.matches[{index}]"
         if reference.kind != "HTTPRouteGroup":
-            message = f"{reference.kind!r} is not HTTPRouteGroup; it matches nothing"
+            message = f"kind {reference.kind!r} is not HTTPRouteGroup; it matches nothing"
             notes.error(Reason.UNKNOWN_KIND, f"{where}.kind", message)
             continue
         found = groups.get(NamespacedName(split.namespace, reference.name))
@@ -430,7 +433,7 @@ def _fallback_root(split: TrafficSplit, notes: _Notes) -> bool:
     value = split.annotations.get(FALLBACK_ANNOTATION)
     if value not in (None, "root"):
         where = f"metadata.annotations.{FALLBACK_ANNOTATION}"
-        notes.warn(Reason.UNKNOWN_SETTING, where, f"{value!r} is not 'root'; there is no fallback")
+        notes.warn(Reason.UNKNOWN_SETTING, where, f"fallback {value!r} is not 'root'; there is no fallback")
     return value == "root"
 
 

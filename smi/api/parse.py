@@ -95,7 +95,7 @@ def _top_level_matches(ref: ObjectRef, kind: str, doc: Mapping[str, Any]) -> tup
     """S2: what stands at top level in the hub form stands there under v1alpha3 or v1alpha4."""
     if kind != "HTTPRouteGroup" or not doc.get("matches"):
         return ()
-    message = "matches: v1alpha3 and later have them under spec; these at top level are honoured"
+    message = "v1alpha3 and later have matches under spec; these at top level are honoured"
     return (Finding(ref, Severity.WARNING, Reason.TOP_LEVEL_MATCHES, message, "matches"),)
 
 
@@ -118,9 +118,20 @@ def _complaints(ref: ObjectRef, error: ValidationError, within: str) -> tuple[Fi
     for item in error.errors(include_url=False, include_context=False)[:_MAX_FINDINGS]:
         field = within or _dotted(item["loc"])
         reason = Reason.INVALID_WEIGHT if item["loc"][-1:] == ("weight",) else Reason.INVALID
-        message = f"{field}: {item['msg'].removeprefix('Value error, ')}"
-        findings.append(Finding(ref, Severity.ERROR, reason, message, field))
+        findings.append(
+            Finding(ref, Severity.ERROR, reason, _message(item["type"], item["msg"], field), field)
+        )
     return tuple(findings)
+
+
+def _message(kind: str, text: str, field: str) -> str:
+    """pydantic's words, made to stand without the field's path."""
+    leaf = field.rpartition(".")[2] or "the object"
+    if kind == "missing":
+        return f"{leaf} is required"
+    if kind == "value_error":
+        return text.removeprefix("Value error, ")
+    return f"{leaf}: {text[:1].lower()}{text[1:]}"
 
 
 def _dotted(location: tuple[int | str, ...]) -> str:
