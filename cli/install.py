@@ -8,45 +8,54 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from controller.manifests import InstallSettings, render
-from smi.api.crds import crds
 
 from cli.errors import Failed
 from cli.kube import Kube, Object, condition
 from smi.names import CONTROLLER_NAME, SYSTEM_NAMESPACE
 
 READY_SECONDS: Final = 45.0
+DEFINITION: Final = "CustomResourceDefinition"
 
 Say = Callable[[str], None]
 """Takes one line of progress."""
 
 
-async def install(kube: Kube, settings: InstallSettings, say: Say) -> None:
-    """Apply everything and wait until the controller is ready; raises Failed or KubeError."""
-    definitions = crds()
+async def install(kube: Kube, settings: InstallSettings, say: Say, *, by_address: bool) -> None:
+    """Apply everything and wait until the controller is ready; raises Failed or KubeError.
+
+    `by_address`: sidecars are told the controller's ClusterIP, for a cluster without DNS.
+    """
+    objects = render(settings)
+    definitions = [obj for obj in objects if obj["kind"] == DEFINITION]
     say(f"installing {len(definitions)} SMI resource definitions")
-    for definition in definitions:
-        await _apply(kube, definition)
+    for obj in objects:
+        if obj["kind"] in ("Namespace", DEFINITION):
+            await _apply(kube, obj)
     for definition in definitions:
         await _wait(kube, definition, _established)
     say("installing the control plane")
-    objects = render(settings)
     for obj in objects:
-        await _apply(kube, obj)
+        if obj["kind"] not in ("Namespace", DEFINITION, "Deployment"):
+            await _apply(kube, obj)
+    if by_address:
+        objects = render(replace(settings, controller_address=await _controller_address(kube)))
+    for obj in objects:
+        if obj["kind"] == "Deployment":
+            await _apply(kube, obj)
     say("waiting for the controller")
-    for obj in [*objects, *definitions]:
+    for obj in objects:
         ready = _READINESS.get(obj["kind"])
         if ready is not None:
             await _wait(kube, obj, ready)
 
 
-async def controller_address(kube: Kube) -> str | None:
-    """ClusterIP of the controller's Service, or None while it has none."""
-    service = await kube.find(f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/services/{CONTROLLER_NAME}")
-    address = (service or {}).get("spec", {}).get("clusterIP")
-    return str(address) if address else None
+async def _controller_address(kube: Kube) -> str:
+    service = await kube.request("GET", f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/services/{CONTROLLER_NAME}")
+    return str(service["spec"]["clusterIP"])
 
 
 async def _apply(kube: Kube, obj: Object) -> None:
@@ -126,6 +135,6 @@ _READINESS: Final[Mapping[str, Callable[[Object], bool]]] = {
     "Deployment": _available,
     "MutatingWebhookConfiguration": _trusted,
     "ValidatingWebhookConfiguration": _trusted,
-    "CustomResourceDefinition": _convertible,
+    DEFINITION: _convertible,
 }
 """When an object of the installation is ready, by kind."""

@@ -1,0 +1,126 @@
+"""`smi-mesh demo`: a cluster of its own, the story, a clean machine afterwards."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from cli.cluster import Cluster, UpOptions, bring_up, default_state_dir, take_down
+from cli.demo.play import Outcome, play
+from cli.demo.screen import Screen
+from cli.demo.stage import Stage
+from cli.demo.story import NAMESPACE, STORY
+from cli.kube import Kube
+from cli.output import Output, messages, output_option, print_json
+from cli.progress import progress
+from cli.run import run
+
+
+@dataclass(frozen=True, slots=True)
+class DemoOptions:
+    """How the demo is played."""
+
+    state_dir: Path
+    mode: str
+    keep: bool
+    svg: Path | None
+    output: Output
+
+
+@click.command()
+@click.option("--keep", is_flag=True, help="Leave the cluster running and say how to go on.")
+@click.option(
+    "--mode",
+    type=click.Choice(["auto", "netns", "loopback"]),
+    default="auto",
+    show_default=True,
+    help="See `smi-mesh local up --help`.",
+)
+@click.option(
+    "--state-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=lambda: default_state_dir("demo"),
+    help="Where the demo's cluster lives.  [default: ~/.local/state/smi-mesh/demo]",
+)
+@click.option(
+    "--svg", type=click.Path(dir_okay=False, path_type=Path), help="Also write a picture of the run."
+)
+@output_option
+def demo(state_dir: Path, mode: str, keep: bool, svg: Path | None, output: Output) -> None:
+    """Tell what the mesh does, with real proxies and real requests, in about a minute.
+
+    Exit code 0: everything came out as announced. Exit code 1: something did not, and was printed.
+    """
+    outcome = run(_perform(DemoOptions(state_dir, mode, keep, svg, output)))
+    raise click.exceptions.Exit(0 if outcome.ok else 1)
+
+
+async def _perform(options: DemoOptions) -> Outcome:
+    began = time.monotonic()
+    console = messages() if options.output is Output.JSON else Console(highlight=False)
+    screen = Screen(console, draw=options.svg is not None)
+    async with _own_cluster(options) as cluster:
+        screen.opening(cluster.mode, time.monotonic() - began)
+        async with Kube.connect(cluster.kubeconfig) as kube, Stage.open(kube) as stage:
+            await stage.clear()
+            outcome = await play(stage, screen, STORY)
+        seconds = time.monotonic() - began
+        screen.summary(outcome.verdicts, seconds)
+        if options.svg is not None:
+            screen.save(options.svg, "smi-mesh demo")
+        if options.output is Output.JSON:
+            print_json(_document(outcome, cluster, seconds))
+        if options.keep:
+            console.print(how_to_go_on(cluster), soft_wrap=True, markup=False)
+    return outcome
+
+
+@asynccontextmanager
+async def _own_cluster(options: DemoOptions) -> AsyncIterator[Cluster]:
+    """The demo's cluster; taken down whatever happens, unless it is to be kept."""
+    console = messages()
+    try:
+        with progress(console) as shown:
+            up = UpOptions(options.state_dir, options.mode, mesh=True, leaf_seconds=None, images=None)
+            cluster = await bring_up(up, shown.say)
+        yield cluster
+    finally:
+        if not options.keep:
+            with progress(console) as shown:
+                await take_down(options.state_dir, shown.say)
+
+
+def _document(outcome: Outcome, cluster: Cluster, seconds: float) -> dict[str, Any]:
+    return {
+        "ok": outcome.ok,
+        "mode": cluster.mode,
+        "seconds": round(seconds, 2),
+        "live_seconds": {title: live for title, live in outcome.live.items()},
+        "steps": {
+            title: [asdict(verdict) for verdict in verdicts] for title, verdicts in outcome.verdicts.items()
+        },
+    }
+
+
+def how_to_go_on(cluster: Cluster) -> str:
+    """What to type after `--keep`."""
+    return f"""
+The cluster is still running. Go on with:
+
+  export KUBECONFIG={cluster.kubeconfig}
+  kubectl -n {NAMESPACE} get pods,trafficsplits,traffictargets
+  kubectl -n {NAMESPACE} describe trafficsplit api-rollout
+  kubectl -n {NAMESPACE} edit trafficsplit api-rollout
+  smi-mesh local status --state-dir {cluster.state_dir}
+
+and when you have seen enough:
+
+  smi-mesh local down --state-dir {cluster.state_dir}
+"""
