@@ -80,6 +80,8 @@ def status_of(
 def _conditions(known: SmiObject, findings: list[Finding]) -> list[Condition]:
     refused = _REFUSED_BY_KIND.get(known.ref.kind, _REFUSED)
     conditions = [_accepted(findings, refused, readable=known.readable)]
+    if not known.readable:
+        return conditions  # what it refers to is as unknown as the rest of it
     conditions.append(_holds(RESOLVED_REFS, "Resolved", findings, _UNRESOLVED))
     if known.ref.kind == "TrafficSplit":
         conditions.append(_holds(BACKENDS_RESOLVED, "Resolved", findings, _BACKENDS))
@@ -115,4 +117,5 @@ _LONGEST_MESSAGE: Final = 32_768
 
 
 def _message(findings: list[Finding]) -> str:
-    return "; ".join(finding.message for finding in findings)[:_LONGEST_MESSAGE]
+    said = (f"{known.field}: {known.message}" if known.field else known.message for known in findings)
+    return "; ".join(said)[:_LONGEST_MESSAGE]

@@ -219,7 +219,7 @@ class _Join:
                     yield address, known, number
 
     def _addresses(self, endpoint_slice: EndpointSlice, touches: set[str]) -> Iterator[_Address]:
-        """The addresses of a slice. One that names a pod waits until that pod is known with this very address:
+        """The addresses of a slice. One that names a pod waits until that pod is known with this address:
         a stale slice would otherwise have a meshed pod spoken to in plain, or a stranger in its place."""
         for entry in endpoint_slice.endpoints:
             touches.add(entry.address)

@@ -7,7 +7,7 @@ here the selectors meet the pods that exist, and every pod gets its grants, port
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from controller.compile.access import Rule, Selector, Subjects
@@ -35,12 +35,11 @@ class _Posture:
     mtls: Mtls
 
 
-def enforce(rules: Iterable[Rule], world: World, endpoints: Endpoints) -> Enforcement:
+def enforce(rules: Sequence[Rule], world: World, endpoints: Endpoints) -> Enforcement:
     """Give every meshed pod its Inbound."""
-    ordered = sorted(rules, key=lambda rule: rule.target)
     pods = _Pods(world)
-    grants = [_grant(rule, pods) for rule in ordered]
-    bound = [pods.matching(rule.destination) for rule in ordered]
+    grants = [_grant(rule, pods) for rule in rules]
+    bound = [pods.matching(rule.destination) for rule in rules]
     by_pod: defaultdict[NamespacedName, list[int]] = defaultdict(list)
     for index, names in enumerate(bound):
         for name in names:
@@ -56,10 +55,12 @@ def enforce(rules: Iterable[Rule], world: World, endpoints: Endpoints) -> Enforc
         if name.namespace not in postures:
             postures[name.namespace] = _posture(world, name.namespace)
         inbound[str(name)] = _inbound(pod, world, postures[name.namespace], shared[chosen], endpoints)
-    concerns = {rule.ref: frozenset(map(str, names)) for rule, names in zip(ordered, bound, strict=True)}
+    concerns = {
+        rule.lowered.ref: frozenset(map(str, names)) for rule, names in zip(rules, bound, strict=True)
+    }
     findings = [
         finding
-        for rule, names in zip(ordered, bound, strict=True)
+        for rule, names in zip(rules, bound, strict=True)
         for finding in _service_ports(rule, names, world, endpoints)
     ]
     return Enforcement(inbound, concerns, tuple(findings))
@@ -115,14 +116,15 @@ class _Pods:
 
 
 def _grant(rule: Rule, pods: _Pods) -> Grant:
+    lowered = rule.lowered
     return Grant(
-        target=rule.target,
+        target=str(lowered.name),
         sources=rule.sources.identities,
         source_pods=frozenset(map(str, pods.selected(rule.sources.selectors))),
-        port=rule.port,
-        tcp=rule.tcp,
-        udp=rule.udp,
-        http=rule.http,
+        port=lowered.port,
+        tcp=lowered.tcp,
+        udp=lowered.udp,
+        http=lowered.http,
     )
 
 
@@ -130,8 +132,9 @@ def _service_ports(
     rule: Rule, names: frozenset[NamespacedName], world: World, endpoints: Endpoints
 ) -> Iterable[Finding]:
     """R1: port numbers of a rule that no destination pod listens on, but that its Service is known by."""
-    wanted = {*(rule.tcp.ports if rule.tcp else ()), *(rule.udp.ports if rule.udp else ())}
-    wanted |= set() if rule.port is None else {rule.port}
+    lowered = rule.lowered
+    wanted = {*(lowered.tcp.ports if lowered.tcp else ()), *(lowered.udp.ports if lowered.udp else ())}
+    wanted |= set() if lowered.port is None else {lowered.port}
     if not wanted or not names:
         return
     targets = [target for name in names for target in endpoints.targets.get(str(name), ())]
@@ -141,11 +144,10 @@ def _service_ports(
     for number in sorted(wanted - own):
         meant = _meant(number, targets)
         if meant:
-            message = (
-                f"port {number} is a Service port; its pods listen on {meant}, and access rules name pod ports: "
-                f"write {meant}"
+            message = f"{number} is the Service's port; access rules name the pods' port: write {meant}"
+            yield Finding(
+                rule.lowered.ref, Severity.WARNING, Reason.SERVICE_PORT_AS_POD_PORT, message, "spec.rules"
             )
-            yield Finding(rule.ref, Severity.WARNING, Reason.SERVICE_PORT_AS_POD_PORT, message, "spec.rules")
 
 
 def _meant(number: int, targets: Iterable[Target]) -> str:

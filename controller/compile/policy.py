@@ -5,12 +5,17 @@ Depends on no pod and no endpoint slice, so that it survives their churn untouch
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from controller.compile.access import Rule, compile_access
 from controller.compile.fingerprint import digest_json, digest_of
+from controller.compile.routes import compile_routes
 from controller.compile.splits import compile_splits
+from controller.compile.topology import cluster_addresses
+from controller.compile.world import World
+from smi.api.hub import SPECS_GROUP, IdentityBinding
 from smi.findings import Finding, ObjectRef
 from smi.policy.codec import encode_destination
 from smi.policy.snapshot import Destination
@@ -32,18 +37,38 @@ class Policy:
 
 def compile_policy(world: World) -> Policy:
     """Lower every SMI object and put the result on the Services that exist."""
-    routing = compile_splits(world)
-    access = compile_access(world)
-    addresses = cluster_addresses(world)
+    routes = compile_routes(world)
+    routing = compile_splits(world, routes.groups)
+    access = compile_access(world, routes)
     return Policy(
         destinations=routing.destinations,
-        addresses=addresses,
+        addresses=cluster_addresses(world),
         rules=access.rules,
         concerns=routing.concerns,
         users=users(world),
-        findings=tuple(sorted({*routing.findings, *access.findings})),
+        findings=tuple(sorted({*routes.findings, *routing.findings, *access.findings})),
         digest=digest_of(
             f"{key} {digest_json(encode_destination(routing.destinations[key]))}"
             for key in sorted(routing.destinations)
         ),
     )
+
+
+def users(world: World) -> Mapping[ObjectRef, frozenset[ObjectRef]]:
+    """Who refers to what: a change of a route object concerns the proxies of all that refer to it."""
+    found: defaultdict[ObjectRef, set[ObjectRef]] = defaultdict(set)
+    for target in world.targets.values():
+        for rule in target.rules:
+            found[_route_ref(rule.kind, target.namespace, rule.name)].add(target.ref)
+        for subject in (target.destination, *target.sources):
+            if subject.kind == IdentityBinding.KIND:
+                ref = ObjectRef(IdentityBinding.GROUP, subject.kind, subject.namespace, subject.name)
+                found[ref].add(target.ref)
+    for split in world.splits.values():
+        for match in split.matches or ():
+            found[_route_ref(match.kind, split.namespace, match.name)].add(split.ref)
+    return {ref: frozenset(by) for ref, by in found.items()}
+
+
+def _route_ref(kind: str, namespace: str, name: str) -> ObjectRef:
+    return ObjectRef(SPECS_GROUP, kind, namespace, name)

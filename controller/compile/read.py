@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from enum import StrEnum
 from hashlib import blake2b
 from typing import Final, TypeVar
@@ -27,7 +28,7 @@ from controller.compile.world import (
     SlicePort,
     Value,
 )
-from smi.api import Parsed, parse
+from smi.api.parse import Parsed, parse
 from smi.findings import Finding, ObjectRef, Reason, Severity
 from smi.names import (
     ADMIN_PORT,
@@ -60,7 +61,7 @@ _PROXY_PORTS: Final = frozenset({OUTBOUND_PORT, INBOUND_PORT, MESH_PORT, ADMIN_P
 
 
 def from_kubernetes(kind: str, obj: Mapping[str, object]) -> Reading:
-    """Read one object of `kind` (a core kind of CORE_KINDS, or one of SMI_KINDS). Never raises for bad content.
+    """Read one object of `kind`, one of CORE_KINDS or SMI_KINDS. Never raises for what it holds.
 
     Raises ValueError for a kind the compiler does not read: that is the caller's mistake, not an object's.
     """
@@ -380,10 +381,16 @@ def _read_smi(kind: str, obj: Mapping[str, object]) -> Reading:
     said = json.dumps(_authored(plain, metadata), sort_keys=True, default=repr, skipkeys=True)
     outcome = parse(plain)
     value = outcome.value if isinstance(outcome, Parsed) else None
+    findings = [replace(finding, ref=ref) for finding in outcome.findings]
+    if value is not None and value.ref != ref:
+        findings.append(
+            Finding(ref, Severity.ERROR, Reason.INVALID, f"expected {ref}, got {value.ref}", "kind")
+        )
+        value = None
     return Reading(
         ref=ref,
         value=value,
-        findings=tuple(outcome.findings),
+        findings=tuple(findings),
         digest=_digest(f"{ref} {said}"),
         uid=str(metadata.get("uid") or ""),
         generation=generation if isinstance(generation, int) else 0,

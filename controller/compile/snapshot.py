@@ -1,4 +1,4 @@
-"""What a compilation comes to: the values every proxy is served from, and what to tell each object's author."""
+"""What a compilation comes to: what every proxy is served from, and what to tell each object's author."""
 
 from __future__ import annotations
 

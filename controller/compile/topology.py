@@ -45,17 +45,6 @@ def cluster_addresses(world: World) -> dict[str, str]:
     return found
 
 
-def service_in(text: str, namespace: str, cluster_domain: str) -> NamespacedName | None:
-    """The Service of `namespace` that a TrafficSplit names by one of S4's forms; None if it names another's.
-
-    Case-insensitive; a trailing dot is allowed, a port is not.
-    """
-    name, _, rest = text.lower().removesuffix(".").partition(".")
-    if name and rest in ("", namespace, f"{namespace}.svc", f"{namespace}.svc.{cluster_domain}"):
-        return NamespacedName(namespace, name)
-    return None
-
-
 def split_host(key: str) -> tuple[str, int]:
     """`host:port` → (host in lower case without brackets and trailing dot, port; 0 where there is none)."""
     host, colon, port = key.rpartition(":")

@@ -18,7 +18,6 @@ from smi.api.hub import (
     TrafficTarget,
     UDPRoute,
 )
-
 from smi.findings import Finding, ObjectRef
 from smi.names import DEFAULT_CLUSTER_DOMAIN, DEFAULT_TRUST_DOMAIN, NamespacedName
 from smi.policy.snapshot import InboundPort, Mode, Mtls, Probe, Protocol, Regex

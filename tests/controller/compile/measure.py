@@ -3,6 +3,7 @@
 1 000 services, 10 000 endpoints, 200 SMI objects. Prints milliseconds, the median of a few runs.
 """
 
+# ruff: noqa: T201 - a command prints
 from __future__ import annotations
 
 import gc
@@ -55,31 +56,35 @@ def milliseconds(work: Callable[[], Any], runs: int = 5) -> float:
     return median(took)
 
 
+def report(what: str, took: float, note: str = "") -> None:
+    print(f"{what:28}{took:8.2f} ms {note}".rstrip())
+
+
 def main() -> None:
     raw = list(objects())
-    took = milliseconds(lambda: [from_kubernetes(obj["kind"], obj) for obj in raw], 1)
+    report("read every object", milliseconds(lambda: [from_kubernetes(obj["kind"], obj) for obj in raw], 1))
     readings: list[Reading] = [from_kubernetes(obj["kind"], obj) for obj in raw]
     world = World.of(readings)
+    counts = f"{len(world.services)} services, {len(world.pods)} pods, {len(world.smi_objects)} SMI objects"
+    report("World.of", milliseconds(lambda: World.of(readings)), counts)
     snapshot = compile(world)
-    findings = len(snapshot.findings)
-    print(f"{len(world.services)} services, {len(world.pods)} pods, {len(world.smi_objects)} SMI objects, {findings} findings")
-    print(f"read every object            {took:8.1f} ms")
-    print(f"World.of                     {milliseconds(lambda: World.of(readings)):8.1f} ms")
-    print(f"compile, from nothing        {milliseconds(lambda: compile(world)):8.1f} ms")
-    print(f"  policy lane                {milliseconds(lambda: compile_policy(world)):8.1f} ms")
-    print(f"  endpoint lane              {milliseconds(lambda: compile_endpoints(world)):8.1f} ms")
-    index = next(index for index, reading in enumerate(readings) if reading.ref.kind == "Pod")
-    raw_pod = next(obj for obj in raw if obj["kind"] == "Pod")
-    raw_pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-    churned = [*readings]
-    churned[index] = from_kubernetes("Pod", raw_pod)
-    new = World.of(churned)
-    print(f"compile, one pod changed     {milliseconds(lambda: compile(new, snapshot)):8.1f} ms")
+    report("compile, from nothing", milliseconds(lambda: compile(world)))
+    report("  policy lane", milliseconds(lambda: compile_policy(world)))
+    report("  endpoint lane", milliseconds(lambda: compile_endpoints(world)))
+    new = World.of(with_a_pod_leaving(raw, readings))
+    report("compile, one pod changed", milliseconds(lambda: compile(new, snapshot)))
     keys = [f"10.96.0.{index + 1}:80" for index in range(20)]
-    slice_ = slice_for(snapshot, "team-0/app-0-0", keys)
-    after = slice_for(compile(new, snapshot), "team-0/app-0-0", keys)
-    print(f"slice, 20 subscriptions      {milliseconds(lambda: slice_for(snapshot, 'team-0/app-0-0', keys)):8.2f} ms")
-    print(f"diff of two slices           {milliseconds(lambda: diff(slice_, after)):8.2f} ms, {len(diff(slice_, after)[0])} changed")
+    pod = "team-0/app-0-0"
+    old, after = slice_for(snapshot, pod, keys), slice_for(compile(new, snapshot), pod, keys)
+    report("slice, 20 subscriptions", milliseconds(lambda: slice_for(snapshot, pod, keys)))
+    changed, _ = diff(old, after)
+    report("diff of two slices", milliseconds(lambda: diff(old, after)), f"changed: {', '.join(changed)}")
+
+
+def with_a_pod_leaving(raw: list[build.Obj], readings: list[Reading]) -> list[Reading]:
+    index = next(index for index, reading in enumerate(readings) if reading.ref.kind == "Pod")
+    pod = {**raw[index], "metadata": {**raw[index]["metadata"], "deletionTimestamp": "2026-01-01T00:00:00Z"}}
+    return [*readings[:index], from_kubernetes("Pod", pod), *readings[index + 1 :]]
 
 
 if __name__ == "__main__":

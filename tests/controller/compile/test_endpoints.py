@@ -136,7 +136,9 @@ def test_an_address_between_two_pods_belongs_to_the_one_that_stays() -> None:
     leaving = build.pod("a", "10.1.0.1")
     leaving["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     staying = build.pod("b", "10.1.0.1")
-    assert joined(leaving, staying).pods_by_ip == joined(staying, leaving).pods_by_ip == {"10.1.0.1": "shop/b"}
+    assert (
+        joined(leaving, staying).pods_by_ip == joined(staying, leaving).pods_by_ip == {"10.1.0.1": "shop/b"}
+    )
 
 
 def test_headless_addresses_and_hostnames() -> None:
@@ -187,7 +189,9 @@ def worlds() -> st.SearchStrategy[World]:
     """Worlds of any few of the objects above, one of each name."""
     chosen = st.lists(st.sampled_from([*PODS, *SLICES, *SERVICES]), max_size=9)
     return chosen.map(
-        lambda objects: build.world_of({(obj["kind"], obj["metadata"]["name"]): obj for obj in objects}.values())
+        lambda objects: build.world_of(
+            {(obj["kind"], obj["metadata"]["name"]): obj for obj in objects}.values()
+        )
     )
 
 

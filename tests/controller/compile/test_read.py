@@ -132,7 +132,10 @@ def test_slice_conditions_default_to_ready() -> None:
     entry = {"addresses": ["10.1.0.1"], "conditions": {}}
     found = read(build.endpoint_slice("api", [entry, build.endpoint("api-0", "10.1.0.2", ready=False)]))
     assert isinstance(found, EndpointSlice)
-    assert [(entry.address, entry.ready) for entry in found.endpoints] == [("10.1.0.1", True), ("10.1.0.2", False)]
+    assert [(entry.address, entry.ready) for entry in found.endpoints] == [
+        ("10.1.0.1", True),
+        ("10.1.0.2", False),
+    ]
 
 
 def test_a_wrong_type_is_one_finding_with_its_path() -> None:
@@ -181,7 +184,10 @@ def test_a_kind_nobody_reads_is_the_callers_mistake() -> None:
         from_kubernetes("Ingress", {})
 
 
-@given(kind=st.sampled_from([*CORE_KINDS, *SMI_KINDS]), obj=st.dictionaries(st.text(max_size=8), JSONS, max_size=4))
+@given(
+    kind=st.sampled_from([*CORE_KINDS, *SMI_KINDS]),
+    obj=st.dictionaries(st.text(max_size=8), JSONS, max_size=4),
+)
 def test_nothing_escapes_a_reader(kind: str, obj: dict[str, object]) -> None:
     World.of([from_kubernetes(kind, obj)])
 
@@ -199,7 +205,9 @@ EXAMPLES = [
     build.namespace(mode="audit"),
     build.settings(mode="audit"),
     build.service("api", ip="10.96.0.1"),
-    build.pod("api-0", "10.1.0.1", containers=[{"ports": [{"containerPort": 1}], "livenessProbe": {"httpGet": {}}}]),
+    build.pod(
+        "api-0", "10.1.0.1", containers=[{"ports": [{"containerPort": 1}], "livenessProbe": {"httpGet": {}}}]
+    ),
     build.endpoint_slice("api", [build.endpoint("api-0", "10.1.0.1")]),
     build.split("api", "api", {"v1": 1}, matches=["g"]),
     build.target("api", "api", ["web"], [build.http_rule("g", "m")]),

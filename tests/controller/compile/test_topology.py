@@ -4,32 +4,26 @@ from __future__ import annotations
 
 import pytest
 
-from controller.compile.topology import cluster_addresses, lookup_names, service_in, split_host
-from smi.names import NamespacedName
+from controller.compile.topology import cluster_addresses, lookup_names, split_host
 from tests.controller.compile import build
-
-
-@pytest.mark.parametrize(
-    "text", ["api", "API", "api.", "api.shop", "api.shop.svc", "api.shop.svc.cluster.local", "Api.Shop.svc.cluster.local."]
-)
-def test_every_form_of_a_service_name(text: str) -> None:
-    assert service_in(text, "shop", "cluster.local") == NamespacedName("shop", "api")
-
-
-@pytest.mark.parametrize(
-    "text", ["", ".", ".shop", "api.bank", "api.bank.svc", "api.shop.cluster.local", "a.api.shop.svc", "api..shop"]
-)
-def test_other_peoples_service_names(text: str) -> None:
-    assert service_in(text, "shop", "cluster.local") is None
 
 
 def test_search_order_of_a_short_name() -> None:
     assert list(lookup_names("api", "shop", "cluster.local")) == [("api", "shop")]
-    assert list(lookup_names("api.bank", "shop", "cluster.local")) == [("api", "bank", "shop"), ("api", "bank")]
-    assert list(lookup_names("api.bank.svc", "shop", "cluster.local")) == [("api", "bank", "svc"), ("api", "bank")]
+    assert list(lookup_names("api.bank", "shop", "cluster.local")) == [
+        ("api", "bank", "shop"),
+        ("api", "bank"),
+    ]
+    assert list(lookup_names("api.bank.svc", "shop", "cluster.local")) == [
+        ("api", "bank", "svc"),
+        ("api", "bank"),
+    ]
     full = "db-0.db.shop.svc.cluster.local"
     assert list(lookup_names(full, "bank", "cluster.local")) == [("db-0", "db", "shop")]
-    assert list(lookup_names("example.com", "shop", "cluster.local")) == [("example", "com", "shop"), ("example", "com")]
+    assert list(lookup_names("example.com", "shop", "cluster.local")) == [
+        ("example", "com", "shop"),
+        ("example", "com"),
+    ]
 
 
 @pytest.mark.parametrize(
