@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from localmesh.apiserver import bootstrap
 from localmesh.apiserver.admission import Webhooks
+from localmesh.apiserver.allocate import ServiceAllocator
 from localmesh.apiserver.api import Api
 from localmesh.apiserver.builtin import BUILTIN
+from localmesh.apiserver.callout import Callout, service_resolver
+from localmesh.apiserver.definitions import Definitions
+from localmesh.apiserver.handlers import Handlers
+from localmesh.apiserver.openapi import OpenApi
+from localmesh.apiserver.rbac import Authorizer
 from localmesh.apiserver.registry import Registry
 from localmesh.apiserver.rest import Rest
-from localmesh.apiserver.store import Store
+from localmesh.apiserver.reviews import Reviews
+from localmesh.apiserver.store import Key, Store
 from localmesh.apiserver.strategy import KindStrategy
+from localmesh.apiserver.tasks import TaskGroup
+from localmesh.apiserver.tokens import TokenAuthority
 
-SYSTEM_NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
+SERVICE_CIDR = "10.96.0.0/16"
+NODE_PORTS = (30000, 32767)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +35,60 @@ class Core:
 
     rest: Rest
     api: Api
+    tokens: TokenAuthority
+    authorizer: Authorizer
+    definitions: Definitions
+    callout: Callout
+    tasks: TaskGroup
 
     async def bootstrap(self) -> None:
-        """Create what every cluster has from the start; keeps what is there already."""
-        for name in SYSTEM_NAMESPACES:
-            if self.api.peek("namespaces", None, name) is None:
-                await self.api.create("namespaces", None, {"metadata": {"name": name}})
+        """Serve the custom resources of earlier runs and create what every cluster has."""
+        self.definitions.load()
+        await bootstrap.create_missing(self.api)
+
+    async def publish_endpoint(self, address: str, port: int) -> None:
+        await bootstrap.publish_endpoint(self.api, address, port)
+
+    def handlers(self, address: Callable[[], str]) -> Handlers:
+        """The HTTP face; `address` tells host:port for discovery."""
+        store = self.rest.store
+        reviews = Reviews(store, self.authorizer, self.tokens)
+        openapi = OpenApi(self.rest.registry)
+        return Handlers(self.rest, self.authorizer, self.tokens, reviews, openapi, address)
+
+    async def close(self) -> None:
+        await self.tasks.close()
+        await self.callout.close()
+        self.rest.store.close()
 
 
-def assemble(store: Store) -> Core:
-    rest = Rest(store, Registry(BUILTIN), KindStrategy(), Webhooks())
-    return Core(rest, Api(rest))
+def assemble(
+    store: Store,
+    *,
+    signing_key: ec.EllipticCurvePrivateKey | None = None,
+    service_cidr: str = SERVICE_CIDR,
+    node_ports: tuple[int, int] = NODE_PORTS,
+) -> Core:
+    """Wire the parts around a store; without a key, tokens are signed with one that lives only as long."""
+    registry = Registry(BUILTIN)
+    callout = Callout(service_resolver(store))
+    strategy = KindStrategy(store, ServiceAllocator(store, service_cidr, node_ports), callout)
+    webhooks = Webhooks(store, callout)
+    webhooks.convert_with(strategy)
+    rest = Rest(store, registry, strategy, webhooks)
+    tasks = TaskGroup()
+
+    def uid_of(resource: str, namespace: str, name: str) -> str | None:
+        item = store.get(resource, Key(namespace, name))
+        return item.value["metadata"]["uid"] if item else None
+
+    key = signing_key or ec.generate_private_key(ec.SECP256R1())
+    return Core(
+        rest=rest,
+        api=Api(rest),
+        tokens=TokenAuthority(key, uid_of),
+        authorizer=Authorizer(store),
+        definitions=Definitions(rest, registry, tasks),
+        callout=callout,
+        tasks=tasks,
+    )

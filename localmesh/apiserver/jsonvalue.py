@@ -30,7 +30,7 @@ def clone(value: Any) -> Any:
 
 
 def clone_object(value: JsonObject) -> JsonObject:
-    return cast(JsonObject, clone(value))
+    return cast("JsonObject", clone(value))
 
 
 def child(value: JsonObject, *path: str) -> JsonObject:

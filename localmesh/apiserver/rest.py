@@ -92,10 +92,15 @@ class Rest:
 
     async def present(self, target: Target, item: Item) -> JsonObject:
         """A stored item in the version of the request, the caller's own copy."""
-        if target.version == target.resource.storage_version and not target.resource.store_key:
+        if self.stored_shape(target) and item.text:
             return loads(item.text)  # type: ignore[no-any-return]  # the store only holds objects
         converted = await self._strategy.convert(target.resource, [item.value], target.version)
         return converted[0]
+
+    @staticmethod
+    def stored_shape(target: Target) -> bool:
+        """Whether the request sees objects exactly as they are stored."""
+        return target.version == target.resource.storage_version and not target.resource.store_key
 
     async def page(self, target: Target, query: ListQuery) -> ListPage:
         """One page, in key order; ApiError 410 when a continued or exact list is beyond the window."""
@@ -109,7 +114,7 @@ class Rest:
         if query.labels.requirements:
             chosen = [item for item in chosen if query.labels.matches(item.value["metadata"].get("labels"))]
         if query.fields.requirements:
-            chosen = await self._filter_fields(target, chosen, query)
+            chosen = [item for item in chosen if query.fields.matches(item.value)]
         page = chosen[: query.limit] if query.limit > 0 else chosen
         token, remaining = "", None
         if len(page) < len(chosen):
@@ -133,17 +138,8 @@ class Rest:
         except ApiError as error:
             raise (continue_expired() if query.continue_token else error) from error
 
-    async def _filter_fields(self, target: Target, items: list[Item], query: ListQuery) -> list[Item]:
-        name = query.fields.name
-        if name is not None:
-            items = [item for item in items if item.key.name == name]
-        shown = [item.value for item in items]
-        if target.resource.store_key or target.version != target.resource.storage_version:
-            shown = await self._strategy.convert(target.resource, shown, target.version)
-        return [item for item, value in zip(items, shown, strict=True) if query.fields.matches(value)]
-
     async def _present_all(self, target: Target, items: Sequence[Item]) -> list[JsonObject]:
-        if target.version == target.resource.storage_version and not target.resource.store_key:
+        if self.stored_shape(target):
             return [item.value for item in items]
         return await self._strategy.convert(target.resource, [item.value for item in items], target.version)
 
@@ -251,7 +247,7 @@ class Rest:
 
     async def _to_storage(self, target: Target, obj: JsonObject) -> JsonObject:
         resource = target.resource
-        if target.version == resource.storage_version and not resource.store_key:
+        if self.stored_shape(target):
             return obj
         return await self._strategy.to_storage(resource, obj)
 

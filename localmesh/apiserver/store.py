@@ -180,6 +180,11 @@ class Store:
         finally:
             table.waiters.discard(event)
 
+    def wake(self, resource: str) -> None:
+        """Make watchers of `resource` look whether it is still served."""
+        for waiter in self._table(resource).waiters:
+            waiter.set()
+
     # --- inside ----------------------------------------------------------------------------------
 
     def _table(self, resource: str) -> _Table:

@@ -157,9 +157,9 @@ async def test_everything_survives_reopening(tmp_path: Path) -> None:
     await core.bootstrap()
     await core.api.create("configmaps", "default", config_map("a", k="v"))
     revision = core.api.revision
-    core.rest.store.close()
+    await core.close()
     again = assemble(Store(path))
     await again.bootstrap()
     assert (await again.api.get("configmaps", "default", "a"))["data"] == {"k": "v"}
     assert again.api.revision == revision
-    again.rest.store.close()
+    await again.close()
