@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from controller.manifests import InstallSettings, render
-
 from cli.errors import Failed
 from cli.kube import Kube, Object, condition
+from controller.manifests import InstallSettings, render
 from smi.names import CONTROLLER_NAME, SYSTEM_NAMESPACE
 
 READY_SECONDS: Final = 45.0

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from cli.kube import Kube
 from cli.output import Output, messages, output_option, print_json
 from cli.progress import progress
 from cli.run import run
+from localmesh.daemon import Mode
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class DemoOptions:
     """How the demo is played."""
 
     state_dir: Path
-    mode: str
+    mode: Mode
     keep: bool
     svg: Path | None
     output: Output
@@ -53,24 +54,22 @@ class DemoOptions:
     "--svg", type=click.Path(dir_okay=False, path_type=Path), help="Also write a picture of the run."
 )
 @output_option
-def demo(state_dir: Path, mode: str, keep: bool, svg: Path | None, output: Output) -> None:
+def demo(state_dir: Path, mode: Mode, keep: bool, svg: Path | None, output: Output) -> None:
     """Tell what the mesh does, with real proxies and real requests, in about a minute.
 
     Exit code 0: everything came out as announced. Exit code 1: something did not, and was printed.
     """
-    outcome = run(_perform(DemoOptions(state_dir, mode, keep, svg, output)))
+    outcome = _perform(DemoOptions(state_dir, mode, keep, svg, output))
     raise click.exceptions.Exit(0 if outcome.ok else 1)
 
 
-async def _perform(options: DemoOptions) -> Outcome:
+def _perform(options: DemoOptions) -> Outcome:
     began = time.monotonic()
     console = messages() if options.output is Output.JSON else Console(highlight=False)
     screen = Screen(console, draw=options.svg is not None)
-    async with _own_cluster(options) as cluster:
+    with _own_cluster(options) as cluster:
         screen.opening(cluster.mode, time.monotonic() - began)
-        async with Kube.connect(cluster.kubeconfig) as kube, Stage.open(kube) as stage:
-            await stage.clear()
-            outcome = await play(stage, screen, STORY)
+        outcome = run(_tell(cluster, screen))
         seconds = time.monotonic() - began
         screen.summary(outcome.verdicts, seconds)
         if options.svg is not None:
@@ -82,19 +81,24 @@ async def _perform(options: DemoOptions) -> Outcome:
     return outcome
 
 
-@asynccontextmanager
-async def _own_cluster(options: DemoOptions) -> AsyncIterator[Cluster]:
+async def _tell(cluster: Cluster, screen: Screen) -> Outcome:
+    async with Kube.connect(cluster.kubeconfig) as kube, Stage.open(kube) as stage:
+        await stage.clear()
+        return await play(stage, screen, STORY)
+
+
+@contextmanager
+def _own_cluster(options: DemoOptions) -> Iterator[Cluster]:
     """The demo's cluster; taken down whatever happens, unless it is to be kept."""
     console = messages()
     try:
         with progress(console) as shown:
-            up = UpOptions(options.state_dir, options.mode, mesh=True, leaf_seconds=None, images=None)
-            cluster = await bring_up(up, shown.say)
+            cluster = bring_up(UpOptions(options.state_dir, options.mode), shown.say)
         yield cluster
     finally:
         if not options.keep:
             with progress(console) as shown:
-                await take_down(options.state_dir, shown.say)
+                take_down(options.state_dir, shown.say)
 
 
 def _document(outcome: Outcome, cluster: Cluster, seconds: float) -> dict[str, Any]:
@@ -102,7 +106,7 @@ def _document(outcome: Outcome, cluster: Cluster, seconds: float) -> dict[str, A
         "ok": outcome.ok,
         "mode": cluster.mode,
         "seconds": round(seconds, 2),
-        "live_seconds": {title: live for title, live in outcome.live.items()},
+        "live_seconds": outcome.live,
         "steps": {
             title: [asdict(verdict) for verdict in verdicts] for title, verdicts in outcome.verdicts.items()
         },

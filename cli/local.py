@@ -1,0 +1,167 @@
+"""`smi-mesh local`: the embedded cluster with the mesh in it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from cli.cluster import Cluster, UpOptions, bring_up, find_cluster, read_log, state_dir_option, take_down
+from cli.errors import Failed
+from cli.inventory import limits_sheet, nodes_sheet, pods_sheet, proxies_sheet, read_proxies
+from cli.kube import Kube
+from cli.output import Output, messages, output_option, print_json
+from cli.progress import progress
+from cli.run import run
+from localmesh.daemon import Mode
+from smi.names import CONTROLLER_NAME, SYSTEM_NAMESPACE
+
+
+@click.group()
+def local() -> None:
+    """Start, look at and stop a Kubernetes-compatible cluster on this machine, with the mesh in it."""
+
+
+@local.command()
+@state_dir_option
+@click.option(
+    "--mode",
+    type=click.Choice(["auto", "netns", "loopback"]),
+    default="auto",
+    show_default=True,
+    help="netns: network namespaces and real redirection (root). loopback: 127.x addresses, any user.",
+)
+@click.option("--mesh/--no-mesh", default=True, show_default=True, help="Install the mesh.")
+@click.option(
+    "--leaf-seconds",
+    type=click.FloatRange(min=5),
+    default=None,
+    help="Life of workload certificates, for trying out rotation.  [default: a day]",
+)
+@click.option(
+    "--images",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    default=None,
+    help="YAML file that adds images to the image table.",
+)
+@output_option
+def up(
+    state_dir: Path, mode: Mode, mesh: bool, leaf_seconds: float | None, images: Path | None, output: Output
+) -> None:
+    """Start the cluster in the background and wait until the mesh is ready.
+
+    Running it again is harmless: a cluster that runs is kept, one that crashed is recovered.
+    """
+    began = time.monotonic()
+    options = UpOptions(state_dir, mode, mesh, leaf_seconds, images)
+    with progress(messages()) as shown:
+        cluster = bring_up(options, shown.say)
+    seconds = time.monotonic() - began
+    if output is Output.JSON:
+        print_json({**_described(cluster), "seconds": round(seconds, 2)})
+        return
+    click.echo(f"export KUBECONFIG={cluster.kubeconfig}")
+    remark = f"Ready in {seconds:.1f} s, {cluster.mode} mode. Next: kubectl get pods -A"
+    messages().print(remark + ("" if mesh else "  (no mesh installed)"))
+
+
+def _described(cluster: Cluster) -> dict[str, Any]:
+    return {
+        "kubeconfig": str(cluster.kubeconfig),
+        "mode": cluster.mode,
+        "state_dir": str(cluster.state_dir),
+    }
+
+
+@local.command()
+@state_dir_option
+@output_option
+def down(state_dir: Path, output: Output) -> None:
+    """Stop the cluster and remove everything it made: processes, namespaces, rules, files."""
+    with progress(messages()) as shown:
+        existed = take_down(state_dir, shown.say)
+    if output is Output.JSON:
+        print_json({"state_dir": str(state_dir), "existed": existed})
+    elif not existed:
+        messages().print(f"There is no cluster in {state_dir}.")
+
+
+@local.command()
+@state_dir_option
+@output_option
+def status(state_dir: Path, output: Output) -> None:
+    """Show nodes, pods, proxies with the config revision each runs, and the mode's limits."""
+    cluster = find_cluster(state_dir)
+    sheets = run(_look(cluster))
+    if output is Output.JSON:
+        print_json({**_described(cluster), **sheets})
+        return
+    console = Console(highlight=False)
+    console.print(f"[bold]{cluster.mode}[/] mode, state in {cluster.state_dir}", soft_wrap=True)
+    console.print(f"export KUBECONFIG={cluster.kubeconfig}", soft_wrap=True)
+    for sheet in (
+        nodes_sheet(sheets["nodes"]),
+        pods_sheet(sheets["pods"]),
+        proxies_sheet(sheets["proxies"]),
+        limits_sheet(cluster.mode, sheets["limits"]),
+    ):
+        console.print()
+        console.print(sheet.table())
+
+
+async def _look(cluster: Cluster) -> dict[str, Any]:
+    async with Kube.connect(cluster.kubeconfig) as kube:
+        return {
+            "nodes": await kube.objects("v1", "Node"),
+            "pods": await kube.objects("v1", "Pod"),
+            "proxies": await read_proxies(kube),
+            "limits": list(cluster.limits),
+        }
+
+
+@local.command()
+@state_dir_option
+@click.argument("source", default="cluster")
+@click.option("-c", "--container", default=None, help="Container of the pod.  [default: the first]")
+@click.option("-f", "--follow", is_flag=True, help="Keep printing what is added.")
+@click.option("--tail", type=click.IntRange(min=0), default=200, show_default=True, help="Last lines.")
+def logs(state_dir: Path, source: str, container: str | None, follow: bool, tail: int) -> None:
+    """Print a log. SOURCE is `cluster` (the embedded cluster itself), `controller`, or NAMESPACE/POD."""
+    cluster = find_cluster(state_dir)
+    if source == "cluster":
+        run(_copy(read_log(cluster.log, follow=follow, tail=tail)))
+        return
+    run(_pod_log(cluster, source, container, follow, tail))
+
+
+async def _pod_log(cluster: Cluster, source: str, container: str | None, follow: bool, tail: int) -> None:
+    async with Kube.connect(cluster.kubeconfig) as kube:
+        namespace, pod = await _pod(kube, source)
+        chosen = container or pod["spec"]["containers"][0]["name"]
+        name = pod["metadata"]["name"]
+        await _copy(kube.logs(namespace, name, chosen, follow=follow, tail=tail))
+
+
+async def _pod(kube: Kube, source: str) -> tuple[str, dict[str, Any]]:
+    if source == "controller":
+        pods = await kube.objects("v1", "Pod", SYSTEM_NAMESPACE)
+        found = [pod for pod in pods if pod["metadata"]["name"].startswith(CONTROLLER_NAME)]
+        if not found:
+            raise Failed(f"no controller pod in namespace {SYSTEM_NAMESPACE}: is the mesh installed?")
+        return SYSTEM_NAMESPACE, found[-1]
+    namespace, slash, name = source.partition("/")
+    if not (slash and namespace and name):
+        raise Failed(f"{source!r}: expected `cluster`, `controller` or NAMESPACE/POD")
+    path = (await kube.resource("v1", "Pod")).path(namespace, name)
+    return namespace, await kube.request("GET", path)
+
+
+async def _copy(pieces: AsyncIterator[bytes]) -> None:
+    async for piece in pieces:
+        sys.stdout.buffer.write(piece)
+        sys.stdout.buffer.flush()
