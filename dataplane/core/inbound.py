@@ -1,0 +1,60 @@
+"""May a request, or a connection, reach the local app? (S20–S29, S32)
+
+Asked per request, with the policy in force at that moment, so that a change reaches kept-alive
+connections. The decision itself is `smi.policy.access`; here is what the sidecar adds: without
+config nothing passes, and the sidecar's own ports are not part of the app.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from smi.policy.access import (
+    AccessTable,
+    Denial,
+    Peer,
+    Permit,
+    admit_http,
+    admit_tcp,
+    deny_without_config,
+)
+from smi.policy.match import Request
+from smi.policy.snapshot import Protocol
+
+_OPAQUE: Final = frozenset({Protocol.TCP, Protocol.TLS, Protocol.HTTP2, Protocol.GRPC})
+"""Relayed as opaque bytes. HTTP/2 and gRPC are until `wire` has a codec for them."""
+
+
+def admit_request(
+    access: AccessTable | None, peer: Peer | None, port: int, request: Request
+) -> Permit | Denial:
+    """Decide for one request; `access` None: no config yet, `peer` None: a caller outside the mesh."""
+    return deny_without_config(peer, port) if access is None else admit_http(access, peer, port, request)
+
+
+def admit_connection(access: AccessTable | None, peer: Peer | None, port: int) -> Permit | Denial:
+    """Decide for one opaque connection."""
+    return deny_without_config(peer, port) if access is None else admit_tcp(access, peer, port)
+
+
+def protocols(access: AccessTable | None) -> Mapping[int, Protocol]:
+    """What is spoken on the pod's declared ports, for plain-text callers."""
+    return {} if access is None else {port.port: port.protocol for port in access.inbound.ports}
+
+
+def spoken_as(protocol: Protocol) -> bool | None:
+    """True: HTTP/1.1, False: opaque bytes, None: to be found out from the first bytes."""
+    if protocol is Protocol.HTTP:
+        return True
+    return False if protocol in _OPAQUE else None
+
+
+def caller_field(own: str, peer: Peer | None) -> bytes:
+    """The field line that tells the app who calls; empty for a caller without identity.
+
+    The form is Envoy's `x-forwarded-client-cert`, which applications already read.
+    """
+    if peer is None:
+        return b""
+    return f"x-forwarded-client-cert: By={own};URI={peer.identity}\r\n".encode("ascii", "replace")

@@ -1,0 +1,236 @@
+"""One HTTP/1.1 connection to a server: sends a request, reads the response, goes back to its pool.
+
+Knows nothing of where the request came from: it tells an `Exchange` what arrives. It never decides
+about retries; it says how far it got.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol
+
+from dataplane.core.outcome import Outcome
+from dataplane.serve.sockets import stream
+from dataplane.wire.body import Body, Chunked, UntilClose
+from dataplane.wire.errors import BadMessage
+from dataplane.wire.http1 import ResponseHead, head_end, parse_response
+
+if TYPE_CHECKING:
+    from dataplane.serve.pool import Lane
+
+
+class Exchange(Protocol):
+    """The other half of a request under way."""
+
+    def interim(self, head: ResponseHead) -> None:
+        """A 1xx answer other than 101."""
+
+    def switched(self, head: ResponseHead, data: bytes) -> None:
+        """101: the connection is no longer HTTP; `data` came behind the head. The upstream is yours."""
+
+    def respond(self, head: ResponseHead, body: Body | None, data: bytes) -> bool:
+        """The final head, with as much of the body as has arrived. False: drop this upstream's exchange."""
+
+    def relay(self, data: bytes) -> None:
+        """More of the body."""
+
+    def completed(self) -> None:
+        """The response is complete."""
+
+    def lost(self, outcome: Outcome) -> None:
+        """The exchange ends here; what was relayed is all there is."""
+
+    def pause(self) -> None:
+        """The server does not take more for now."""
+
+    def resume(self) -> None:
+        """It does again."""
+
+
+class Upstream(asyncio.Protocol):
+    """A connection of a `Lane`. Between exchanges `exchange` is None."""
+
+    __slots__ = (
+        "_body",
+        "_buffer",
+        "_close",
+        "_method",
+        "_request_done",
+        "answered",
+        "exchange",
+        "generation",
+        "idle_since",
+        "lane",
+        "lost",
+        "reused",
+        "transport",
+        "wants_decoded",
+    )
+
+    def __init__(self, lane: Lane, generation: object) -> None:
+        self.lane = lane
+        self.generation = generation
+        """What it was opened with (the TLS context, so that rotation retires it)."""
+        self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set by connection_made
+        self.exchange: Exchange | None = None
+        self.reused = False
+        """Had an exchange before the present one."""
+        self.answered = False
+        """A byte of the present exchange's response has arrived."""
+        self.lost = False
+        self.idle_since = 0.0
+        self.wants_decoded = False
+        self._buffer = b""
+        self._body: Body | None = None
+        self._method = b""
+        self._close = False
+        self._request_done = False
+
+    # --- for the exchange ----------------------------------------------------------------------
+
+    def begin(
+        self, exchange: Exchange, method: bytes, block: bytes, *, complete: bool, decoded: bool = False
+    ) -> None:
+        """Send a request: its head and what is there of its body; `complete`: that is all of it.
+
+        `decoded`: relay the content of a chunked response without the coding.
+        """
+        self.exchange = exchange
+        self.answered = False
+        self._method = method
+        self._close = False
+        self._request_done = complete
+        self.wants_decoded = decoded
+        self.transport.write(block)
+
+    def send(self, data: bytes, *, complete: bool) -> None:
+        """More of the request's body."""
+        self._request_done = complete
+        self.transport.write(data)
+
+    def abandon(self) -> None:
+        """The exchange is not interested any more; a connection in the middle of one is of no use."""
+        self.exchange = None
+        self.transport.abort()
+
+    def release(self) -> asyncio.Transport:
+        """Give the transport away (tunnels)."""
+        self.exchange = None
+        self.lane.forget(self)
+        return self.transport
+
+    # --- for the transport -----------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = stream(transport)
+
+    def data_received(self, data: bytes) -> None:
+        exchange = self.exchange
+        if exchange is None:
+            # Nobody asked: a response sent ahead of a request would answer somebody else's.
+            self.transport.abort()
+            return
+        try:
+            if self._body is not None:
+                self._relay(exchange, self._body, data)
+            else:
+                self.answered = True
+                self._head(exchange, self._buffer + data if self._buffer else data)
+        except BadMessage:
+            self._fail(Outcome.BAD_RESPONSE)
+
+    def eof_received(self) -> bool:
+        if self.exchange is not None and isinstance(self._body, UntilClose):
+            self._complete(self.exchange)
+        else:
+            self._fail(Outcome.RESET)
+        return False
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        self.lost = True
+        self.lane.forget(self)
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            exchange.lost(Outcome.RESET)
+
+    def pause_writing(self) -> None:
+        if self.exchange is not None:
+            self.exchange.pause()
+
+    def resume_writing(self) -> None:
+        if self.exchange is not None:
+            self.exchange.resume()
+
+    # --- response ----------------------------------------------------------------------------------
+
+    def _head(self, exchange: Exchange, data: bytes) -> None:
+        end = head_end(data)
+        if not end:
+            self._buffer = data
+            return
+        self._buffer = b""
+        whole = end == len(data)
+        head = parse_response(data if whole else data[:end])
+        rest = b"" if whole else data[end:]
+        if head.status < 200:
+            self._informational(exchange, head, rest)
+            return
+        self._close = head.close
+        body = head.body(self._method, self.wants_decoded)
+        if body is None:
+            if exchange.respond(head, None, b""):
+                self._finish(exchange, rest)
+            return
+        taken = body.take(rest) if rest else 0
+        piece = rest if taken == len(rest) else rest[:taken]
+        if self.wants_decoded and isinstance(body, Chunked):
+            piece = body.decoded()
+        if not exchange.respond(head, body, piece):
+            return
+        if body.done:
+            self._finish(exchange, rest[taken:])
+        else:
+            self._body = body
+
+    def _informational(self, exchange: Exchange, head: ResponseHead, rest: bytes) -> None:
+        if head.status == 101:
+            exchange.switched(head, rest)
+            return
+        exchange.interim(head)
+        if rest and self.exchange is exchange:
+            self._head(exchange, rest)
+
+    def _relay(self, exchange: Exchange, body: Body, data: bytes) -> None:
+        taken = body.take(data)
+        piece = data if taken == len(data) else data[:taken]
+        if self.wants_decoded and isinstance(body, Chunked):
+            piece = body.decoded()
+        exchange.relay(piece)
+        if body.done:
+            self._finish(exchange, data[taken:])
+
+    def _finish(self, exchange: Exchange, rest: bytes) -> None:
+        """The response has ended by its own framing."""
+        if rest:
+            self._close = True  # bytes that no request asked for
+        self._complete(exchange)
+
+    def _complete(self, exchange: Exchange) -> None:
+        if self.exchange is not exchange:
+            return
+        until_close = self._body is not None and not self._body.done
+        self._body = None
+        self.exchange = None
+        if self._close or until_close or not self._request_done or self.lost:
+            self.transport.close()
+        else:
+            self.reused = True
+            self.lane.give_back(self)
+        exchange.completed()
+
+    def _fail(self, outcome: Outcome) -> None:
+        exchange, self.exchange = self.exchange, None
+        self.lane.forget(self)
+        self.transport.abort()
+        if exchange is not None:
+            exchange.lost(outcome)

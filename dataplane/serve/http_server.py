@@ -1,0 +1,664 @@
+"""One client's HTTP/1.1 connection: reads requests, has each decided, relays it, answers in order.
+
+A `Gate` decides per request (outbound: where to; inbound: whether). Requests of one connection are
+served one after the other; what comes ahead of its turn waits in a bounded buffer. No task and no
+future is made for a request, except to connect or to ask the controller. Bodies are relayed as
+received, and the slower side stops the faster one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from time import perf_counter
+from typing import Any, Final, Protocol
+
+from dataplane.core.balance import Load
+from dataplane.core.outbound import Plan
+from dataplane.core.outcome import LOST, UNPROCESSED, Outcome, Reply, failed, malformed, render
+from dataplane.core.retry import Loss, may_retry
+from dataplane.serve.http_client import Upstream
+from dataplane.serve.limits import Limits
+from dataplane.serve.pool import ConnectFailed, Lane, avoid
+from dataplane.serve.registry import NEVER, Registry
+from dataplane.serve.sockets import reset, stream
+from dataplane.serve.tunnel import Tunnel
+from dataplane.tasks import Tasks
+from dataplane.telemetry import HttpSeries
+from dataplane.wire.body import Body, Chunked, Length, UntilClose
+from dataplane.wire.errors import BadMessage
+from dataplane.wire.http1 import (
+    RequestHead,
+    ResponseHead,
+    head_end,
+    parse_request,
+    write_request,
+    write_response,
+)
+from smi.names import REASON_HEADER
+
+CLIENT_GONE: Final = "client-gone"
+TRUNCATED: Final = "truncated"
+_MOST_DISCARDED: Final = 1 << 20
+_REASON: Final = REASON_HEADER.encode()
+_NOTHING: Final[frozenset[bytes]] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Serving:
+    """What every connection of a proxy shares."""
+
+    loop: asyncio.AbstractEventLoop
+    limits: Limits
+    registry: Registry
+    tasks: Tasks
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Way:
+    """A request's way to a server."""
+
+    lane: Lane
+    series: HttpSeries
+    load: Load
+    plan: Plan | None = None
+    """Outbound only: to find another endpoint of the same backend."""
+    extra: bytes = b""
+    """Field lines to add to the request."""
+    drop: frozenset[bytes] = _NOTHING
+    """Fields to take off the request."""
+    drop_response: frozenset[bytes] = _NOTHING
+    """Fields to take off the response."""
+    to_peer: bool = False
+    """The server is a peer proxy: its REASON_HEADER can be believed."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Refusal:
+    """An answer of our own, and what to count it under."""
+
+    reply: Reply
+    series: HttpSeries
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HandOver:
+    """CONNECT: answer `reply`, then give the connection, with bytes read ahead, to `take`."""
+
+    reply: bytes
+    take: Callable[[asyncio.Transport, bytes], None]
+    series: HttpSeries
+
+
+Decision = Way | Refusal | HandOver
+
+
+class Gate(Protocol):
+    """Decides for the requests of one connection."""
+
+    def decide(self, head: RequestHead) -> Decision | Coroutine[Any, Any, Decision]:
+        """Decide, and bring `head` into the form it is to be sent on in. Raises BadMessage."""
+
+    def again(self, way: Way, tried: Sequence[Way]) -> Way | None:
+        """Another way for a request that `tried` could not deliver; None if there is none."""
+
+    def refuse(self, reply: Reply) -> Refusal:
+        """An answer that no way led to."""
+
+
+class _State(Enum):
+    IDLE = auto()
+    """Waiting for a request, or for the rest of its head."""
+    WAITING = auto()
+    """For a decision or a connection."""
+    EXCHANGE = auto()
+    """With an upstream."""
+    LINGER = auto()
+    """The final answer is sent; input is discarded."""
+    GONE = auto()
+    """Closed, or handed over."""
+
+
+class Downstream(asyncio.Protocol):
+    """A client's connection."""
+
+    __slots__ = (
+        "_advancing",
+        "_answered",
+        "_blocked",
+        "_body",
+        "_buffer",
+        "_close",
+        "_connects",
+        "_discarded",
+        "_eof",
+        "_gate",
+        "_head",
+        "_payload",
+        "_replayable",
+        "_resent",
+        "_scanned",
+        "_serving",
+        "_started",
+        "_state",
+        "_status",
+        "_transport",
+        "_tried",
+        "_upstream",
+        "_way",
+        "deadline",
+    )
+
+    def __init__(self, serving: Serving, gate: Gate) -> None:
+        self._serving = serving
+        self._gate = gate
+        self._transport: asyncio.Transport = None  # type: ignore[assignment]  # set by connection_made
+        self.deadline = NEVER
+        self._state = _State.IDLE
+        self._buffer = b""
+        self._scanned = -1  # how far the buffer was searched for the head's end; -1: nothing arrived
+        self._advancing = False
+        self._blocked = False  # the client does not read
+        self._eof = False  # the client sends no more
+        self._discarded = 0
+        # the request being served
+        self._head: RequestHead = None  # type: ignore[assignment]  # set before any use, by _begin
+        self._body: Length | Chunked | None = None
+        self._way: Way | None = None
+        self._upstream: Upstream | None = None
+        self._started = 0.0
+        self._status = 0
+        self._answered = False  # the final response's head has been relayed
+        self._close = False  # the connection ends with this exchange
+        self._payload = b""  # the part of the body that went out with the head
+        self._replayable = True  # nothing but head and payload went out
+        self._connects = 0
+        self._resent = 0
+        self._tried: list[Way] = []
+
+    def adopt(self, transport: asyncio.Transport, data: bytes = b"") -> None:
+        """Become the protocol of a transport in use, of which `data` was read already."""
+        transport.set_protocol(self)
+        self.connection_made(transport)
+        transport.resume_reading()
+        if data:
+            self.data_received(data)
+
+    # --- from the transport ------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = stream(transport)
+        self.deadline = self._serving.loop.time() + self._serving.limits.client_idle
+        self._serving.registry.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        state = self._state
+        if state is _State.EXCHANGE and self._body is not None and not self._body.done:
+            self._send_body(data)
+            return
+        if state is _State.LINGER:
+            self._discard(data)
+            return
+        self._buffer = self._buffer + data if self._buffer else data
+        if state is _State.IDLE:
+            self._advance()
+        if self._state is not _State.IDLE and len(self._buffer) > self._serving.limits.buffered:
+            self._transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        self._eof = True
+        if self._state in (_State.IDLE, _State.LINGER) and not self._blocked:
+            return False
+        # Half-closed: the answer is still wanted, unless the request can never be complete.
+        return self._body is None or self._body.done
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        if self._state is _State.GONE:
+            return
+        self._state = _State.GONE
+        self._serving.registry.forget(self)
+        self._buffer = b""
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.abandon()
+        if self._way is not None:
+            self._count(self._status, TRUNCATED if self._answered else CLIENT_GONE)
+
+    def pause_writing(self) -> None:
+        self._blocked = True
+        if self._upstream is not None:
+            self._upstream.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._blocked = False
+        if self._upstream is not None:
+            self._upstream.transport.resume_reading()
+        elif self._state is _State.IDLE:
+            self._advance()
+
+    # --- from the registry -------------------------------------------------------------------------
+
+    def expire(self) -> None:
+        """A time-out; which one follows from where the connection stands."""
+        self.deadline = NEVER
+        if self._state is _State.IDLE and self._scanned >= 0:
+            self._started = perf_counter()
+            self._answer(self._gate.refuse(failed(Outcome.REQUEST_TIMEOUT)), final=True)
+        elif self._state is _State.IDLE:
+            self._end()
+        elif self._state is _State.EXCHANGE and not self._answered:
+            self._give_up()
+        else:
+            reset(self._transport)
+
+    def drain(self) -> None:
+        """Close between requests; with one under way, behind it (`_serving.registry.draining`)."""
+        if self._state is _State.IDLE and not self._buffer:
+            self._end()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    # --- requests ----------------------------------------------------------------------------------
+
+    def _advance(self) -> None:
+        """Serve what is in the buffer, as far as it goes without waiting."""
+        if self._advancing:
+            return
+        self._advancing = True
+        try:
+            while self._buffer and self._state is _State.IDLE and not self._blocked:
+                if not self._take_head():
+                    break
+        except BadMessage as error:
+            self._malformed(error)
+        finally:
+            self._advancing = False
+        if self._eof and self._state is _State.IDLE and not self._blocked:
+            self._end()
+
+    def _take_head(self) -> bool:
+        """Begin the next request; False while its head is incomplete. Raises BadMessage."""
+        data = self._buffer
+        while data.startswith(b"\r\n"):  # RFC 9112 §2.2
+            data = self._buffer = data[2:]
+            self._scanned = -1
+        if not data:
+            return False
+        if self._scanned < 0:
+            self._started = perf_counter()
+        end = head_end(data, max(self._scanned, 0))
+        if not end:
+            if self._scanned < 0:
+                self.deadline = self._serving.loop.time() + self._serving.limits.request_head
+            self._scanned = max(len(data) - 3, 0)
+            return False
+        self._scanned = -1
+        whole = end == len(data)
+        self._buffer = b"" if whole else data[end:]
+        self._begin(parse_request(data if whole else data[:end]))
+        return True
+
+    def _begin(self, head: RequestHead) -> None:
+        self._started = perf_counter()
+        self._head = head
+        self._body = head.body()
+        self._status = 0
+        self._answered = False
+        self._close = head.close
+        self._payload = b""
+        self._replayable = True
+        self._connects = self._resent = 0
+        if self._tried:
+            self._tried = []
+        decision = self._gate.decide(head)
+        if type(decision) is Way:
+            self._go(decision)
+        elif isinstance(decision, (Way, Refusal, HandOver)):
+            self._act(decision)
+        else:
+            self._wait()
+            self._serving.tasks.start("decide", self._decided(decision))
+
+    async def _decided(self, decision: Coroutine[Any, Any, Decision]) -> None:
+        settled = await decision
+        if self._state is _State.WAITING:
+            self._act(settled)
+
+    def _act(self, decision: Decision) -> None:
+        if isinstance(decision, Way):
+            self._go(decision)
+        elif isinstance(decision, Refusal):
+            self._answer(decision)
+        else:
+            self._hand_over(decision)
+
+    def _go(self, way: Way) -> None:
+        self._way = way
+        way.load.active += 1
+        upstream = way.lane.take()
+        if upstream is not None:
+            self._send(way, upstream)
+        else:
+            self._wait()
+            self._serving.tasks.start("connect", self._connect(way))
+
+    async def _connect(self, way: Way) -> None:
+        try:
+            upstream = await way.lane.open()
+        except ConnectFailed as failure:
+            avoid(way.load, self._serving.limits.suspect)
+            if self._way is way and self._state is _State.WAITING:
+                self._retry(Loss.NOT_SENT, failure.outcome)
+            return
+        way.load.suspect = False
+        if self._way is way and self._state is _State.WAITING:
+            self._send(way, upstream)
+        else:  # the client has gone; somebody else may use it
+            way.lane.give_back(upstream)
+
+    def _wait(self) -> None:
+        self._state = _State.WAITING
+        self.deadline = NEVER  # both things waited for have time-outs of their own
+
+    def _send(self, way: Way, upstream: Upstream) -> None:
+        head, body = self._head, self._body
+        if body is not None and self._buffer and not body.done:
+            try:
+                piece = self._split(body, self._buffer)
+            except BadMessage as error:
+                way.lane.give_back(upstream)
+                self._malformed(error)
+                return
+            self._payload += piece
+        self._state = _State.EXCHANGE
+        self._upstream = upstream
+        block = write_request(head, way.extra, way.drop)
+        complete = body is None or body.done
+        limits = self._serving.limits
+        self.deadline = self._serving.loop.time() + (limits.response if complete else limits.stall)
+        upstream.begin(
+            self,
+            head.method,
+            block + self._payload if self._payload else block,
+            complete=complete,
+            decoded=head.minor == 0,
+        )
+        if not complete or len(self._buffer) <= limits.buffered:
+            self._transport.resume_reading()
+
+    def _send_body(self, data: bytes) -> None:
+        body, upstream = self._body, self._upstream
+        assert body is not None
+        assert upstream is not None
+        try:
+            self._buffer = b""
+            piece = self._split(body, data)
+        except BadMessage as error:
+            self._malformed(error)
+            return
+        limits = self._serving.limits
+        self.deadline = self._serving.loop.time() + (limits.response if body.done else limits.stall)
+        self._replayable = False
+        upstream.send(piece, complete=body.done)
+
+    def _split(self, body: Length | Chunked, data: bytes) -> bytes:
+        """The part of `data` that belongs to the body; the rest stays in the buffer. Raises BadMessage."""
+        taken = body.take(data)
+        if taken == len(data):
+            self._buffer = b""
+            return data
+        self._buffer = data[taken:]
+        return data[:taken]
+
+    # --- from the upstream -----------------------------------------------------------------------
+
+    def interim(self, head: ResponseHead) -> None:
+        if self._head.minor == 1 and self._way is not None:  # RFC 9110 §15.2: not to HTTP/1.0
+            self._transport.write(write_response(head, b"", self._way.drop_response))
+
+    def respond(self, head: ResponseHead, body: Body | None, data: bytes) -> bool:
+        way = self._way
+        assert way is not None
+        if head.status > 501 and way.to_peer and self._peer_failed(head):
+            return False
+        self._answered = True
+        self._status = head.status
+        decoded = self._head.minor == 0 and isinstance(body, Chunked)
+        if decoded or self._serving.registry.draining or isinstance(body, UntilClose):
+            self._close = True
+        if self._close:
+            extra = b"connection: close\r\n"
+        else:
+            extra = b"connection: keep-alive\r\n" if self._head.minor == 0 else b""
+        block = write_response(head, extra, way.drop_response, decoded)
+        self.deadline = self._serving.loop.time() + self._serving.limits.stall
+        self._transport.write(block + data if data else block)
+        return True
+
+    def relay(self, data: bytes) -> None:
+        self.deadline = self._serving.loop.time() + self._serving.limits.stall
+        self._transport.write(data)
+
+    def completed(self) -> None:
+        self._upstream = None
+        self._count(self._status, "")
+        if self._body is not None and not self._body.done:
+            self._linger()
+        elif self._close:
+            self._end()
+        else:
+            self._next()
+
+    def switched(self, head: ResponseHead, data: bytes) -> None:
+        way, upstream = self._way, self._upstream
+        assert way is not None
+        assert upstream is not None
+        if self._head.upgrade is None or (self._body is not None and not self._body.done):
+            upstream.abandon()
+            self.lost(Outcome.BAD_RESPONSE)
+            return
+        self._transport.write(write_response(head, b"", way.drop_response))
+        self._status = 101
+        self._observe(101, "")
+        self._way = self._upstream = None
+        way.load.active -= 1
+        tunnel = Tunnel(self._serving.registry, self._serving.limits.tunnel_idle, _not_counted)
+        tunnel.weigh_on(way.load)
+        early, transport = self._buffer, self._leave()
+        tunnel.client.adopt(transport, early)
+        if self._eof:
+            tunnel.client.eof_received()
+        tunnel.server.adopt(upstream.release(), data)
+
+    def lost(self, outcome: Outcome) -> None:
+        upstream, self._upstream = self._upstream, None
+        if self._answered:  # the client must not take what it has for the whole
+            self._count(self._status, TRUNCATED)
+            reset(self._transport)
+            return
+        assert upstream is not None
+        if upstream.answered or outcome is not Outcome.RESET:
+            self._fail(outcome)
+        elif upstream.reused:
+            upstream.lane.close()  # its siblings went the same way
+            self._retry(Loss.STALE, outcome)
+        else:
+            self._retry(Loss.SENT, outcome)
+
+    def pause(self) -> None:
+        self._transport.pause_reading()
+
+    def resume(self) -> None:
+        if len(self._buffer) <= self._serving.limits.buffered and not self._eof:
+            self._transport.resume_reading()
+
+    # --- failures ----------------------------------------------------------------------------------
+
+    def _peer_failed(self, head: ResponseHead) -> bool:
+        """Try elsewhere if the peer's proxy says that its app did not get, or lost, the request."""
+        reason = next((value for name, value in head.fields if name == _REASON), b"").decode(
+            "ascii", "replace"
+        )
+        loss = Loss.NOT_SENT if reason in UNPROCESSED else Loss.SENT if reason in LOST else None
+        way, upstream = self._way, self._upstream
+        if loss is None or way is None or upstream is None or not self._may_retry(loss):
+            return False
+        other = self._gate.again(way, [*self._tried, way])
+        if other is None:
+            return False
+        self._upstream = None
+        upstream.abandon()
+        self._try(loss, other)
+        return True
+
+    def _retry(self, loss: Loss, outcome: Outcome) -> None:
+        way = self._way
+        assert way is not None
+        if self._may_retry(loss):
+            other = self._gate.again(way, [*self._tried, way])
+            if other is None and loss is not Loss.NOT_SENT:
+                other = way  # there is only this server: the connection was at fault, perhaps
+            if other is not None:
+                self._try(loss, other)
+                return
+        self._fail(outcome)
+
+    def _may_retry(self, loss: Loss) -> bool:
+        return may_retry(
+            loss,
+            self._head.method,
+            replayable=self._replayable,
+            connects=self._connects + 1,
+            resent=self._resent,
+        )
+
+    def _try(self, loss: Loss, other: Way) -> None:
+        way = self._way
+        assert way is not None
+        way.load.active -= 1
+        if loss is Loss.NOT_SENT:
+            self._connects += 1
+        else:
+            self._resent += 1
+        self._tried.append(way)
+        self._go(other)
+
+    def _fail(self, outcome: Outcome) -> None:
+        """Answer that the way led nowhere."""
+        way, self._way = self._way, None
+        assert way is not None
+        way.load.active -= 1
+        self._answer(Refusal(failed(outcome), way.series))
+
+    def _give_up(self) -> None:
+        """The exchange took too long before it had an answer."""
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.abandon()
+        waiting_for_client = self._body is not None and not self._body.done
+        self._fail(Outcome.REQUEST_TIMEOUT if waiting_for_client else Outcome.RESPONSE_TIMEOUT)
+
+    def _malformed(self, error: BadMessage) -> None:
+        """The client's bytes make no sense: answer if there is still room for an answer, and close."""
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.abandon()
+        if self._answered and self._way is not None:
+            self._count(self._status, TRUNCATED)
+            reset(self._transport)
+            return
+        way, self._way = self._way, None
+        if way is not None:
+            way.load.active -= 1
+        refusal = self._gate.refuse(malformed(error))
+        self._answer(refusal if way is None else Refusal(refusal.reply, way.series), final=True)
+
+    # --- answers of our own and the end ----------------------------------------------------------------
+
+    def _answer(self, refusal: Refusal, *, final: bool = False) -> None:
+        """Send an answer of our own. `final`: what follows in the input makes no sense."""
+        reply, head = refusal.reply, self._head
+        body = None if final else self._body
+        if body is not None and not body.done and self._buffer:
+            try:
+                self._split(body, self._buffer)  # a small body is here already: the connection can go on
+            except BadMessage:
+                final = True
+        unread = final or (body is not None and not body.done)
+        close = unread or reply.close or self._close or self._serving.registry.draining
+        refusal.series.observe(reply.status, reply.reason, perf_counter() - self._started)
+        old = not final and head.minor == 0
+        head_only = not final and head.method == b"HEAD"
+        self._transport.write(render(reply, close=close, keep_alive=old, head_only=head_only))
+        if unread:
+            self._linger()
+        elif close:
+            self._end()
+        else:
+            self._next()
+
+    def _next(self) -> None:
+        """Ready for another request."""
+        self._state = _State.IDLE
+        self._body = None
+        self.deadline = self._serving.loop.time() + self._serving.limits.client_idle
+        if not self._eof:
+            self._transport.resume_reading()
+        if self._buffer or self._eof:
+            self._advance()
+
+    def _end(self) -> None:
+        """Close as soon as what was written has gone out, within the time a stalled client gets."""
+        self._state = _State.LINGER
+        self.deadline = self._serving.loop.time() + self._serving.limits.stall
+        self._transport.close()
+
+    def _linger(self) -> None:
+        """Close, but let the client read the answer first: unread input would make the close a reset."""
+        self._state = _State.LINGER
+        self._buffer = b""
+        if self._eof or self._transport.is_closing():
+            self._end()
+            return
+        self.deadline = self._serving.loop.time() + self._serving.limits.linger
+        self._transport.write_eof()
+        self._transport.resume_reading()
+
+    def _discard(self, data: bytes) -> None:
+        self._discarded += len(data)
+        if self._discarded > _MOST_DISCARDED:
+            self._transport.abort()
+
+    def _hand_over(self, decision: HandOver) -> None:
+        self._observe_on(decision.series, 200, "")
+        self._transport.write(decision.reply)
+        early = self._buffer
+        decision.take(self._leave(), early)
+
+    def _leave(self) -> asyncio.Transport:
+        """This protocol has nothing to do with the connection any more."""
+        self._state = _State.GONE
+        self._serving.registry.forget(self)
+        self._buffer = b""
+        return self._transport
+
+    def _count(self, status: int, reason: str) -> None:
+        """The exchange is over."""
+        way, self._way = self._way, None
+        if way is not None:
+            way.load.active -= 1
+            way.series.observe(status, reason, perf_counter() - self._started)
+
+    def _observe(self, status: int, reason: str) -> None:
+        if self._way is not None:
+            self._observe_on(self._way.series, status, reason)
+
+    def _observe_on(self, series: HttpSeries, status: int, reason: str) -> None:
+        series.observe(status, reason, perf_counter() - self._started)
+
+
+def _not_counted(_sent: int, _received: int, _reason: str) -> None:
+    """An upgraded exchange was counted as a request when it switched."""

@@ -1,0 +1,262 @@
+"""Connections to the local app: from peers over mTLS, and from plain-text callers by redirect.
+
+Enforcement happens here and only here (S20): every request and every opaque connection is admitted
+with the policy in force at that moment, by the identity that the handshake proved.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Sequence
+from time import perf_counter
+from typing import Final
+
+from dataplane.core.balance import Load
+from dataplane.core.inbound import admit_connection, admit_request, caller_field, protocols, spoken_as
+from dataplane.core.outcome import Outcome, Reply, failed, refused
+from dataplane.core.peer import peer_of
+from dataplane.serve.http_server import Decision, Downstream, Refusal, Serving, Way
+from dataplane.serve.outbound import to_origin_form
+from dataplane.serve.pool import App, ConnectFailed, Contexts
+from dataplane.serve.sniffer import Sniffer
+from dataplane.serve.sockets import Original, reset, stream
+from dataplane.serve.tls import TlsLayer
+from dataplane.serve.tunnel import Tunnel
+from dataplane.state import State
+from dataplane.telemetry import Telemetry
+from dataplane.wire.authority import port_of_sni
+from dataplane.wire.http1 import RequestHead
+from dataplane.wire.sniff import Spoken
+from smi.names import ALPN_HTTP1, ALPN_TCP, DENIAL_HEADER, REASON_HEADER
+from smi.policy.access import Denial, Peer, Permit
+from smi.policy.snapshot import Protocol
+
+_OURS: Final = frozenset({DENIAL_HEADER.encode(), REASON_HEADER.encode()})
+"""Fields that only proxies may set in responses: peers act on them."""
+_CALLER: Final = frozenset({b"x-forwarded-client-cert"})
+"""Set by the proxy only: a caller's own copy would let it be somebody else."""
+_LOG_EVERY: Final = 10.0
+"""Seconds between log lines of equal denials."""
+_MAX_LOGGED: Final = 1000
+
+_log = logging.getLogger("dataplane.inbound")
+
+
+class Inbound:
+    """The inbound side of one proxy. `own_ports`: its listeners, which no caller reaches through it."""
+
+    def __init__(
+        self,
+        serving: Serving,
+        state: State,
+        contexts: Contexts,
+        app: App,
+        telemetry: Telemetry,
+        own_ports: frozenset[int],
+        original: Original,
+    ) -> None:
+        self.serving = serving
+        self.state = state
+        self.app = app
+        self.telemetry = telemetry
+        self.own_ports = own_ports
+        self._contexts = contexts
+        self._original = original
+        self._load = Load()
+        self._logged: dict[str, float] = {}
+        self._notes = telemetry.counter(
+            "smi_mesh_admitted_by_note_total",
+            "Requests and connections admitted by something else than a TrafficTarget.",
+            ("note", "reason"),
+        )
+
+    # --- connections -------------------------------------------------------------------------------
+
+    def accept_mesh(self) -> asyncio.Protocol:
+        """The protocol of a connection at the mesh port."""
+        return TlsLayer(
+            self._contexts.server_context,
+            self._authenticated,
+            self._failed,
+            seconds=self.serving.limits.handshake,
+        )
+
+    def accept_plain(self) -> asyncio.Protocol:
+        """The protocol of a redirected plain-text connection."""
+        return _Accepted(self)
+
+    def begin_plain(self, transport: asyncio.Transport) -> None:
+        original = self._original(transport)
+        if original is None or original[1] in self.own_ports:
+            reset(transport)
+            return
+        port = original[1]
+        protocol = protocols(self.state.inbound).get(port, Protocol.DETECT)
+        http = spoken_as(protocol)
+        if http is None:
+            Sniffer(
+                self.serving.limits.sniff, lambda spoken, data: self._sniffed(transport, port, spoken, data)
+            ).adopt(transport)
+        elif http:
+            Downstream(self.serving, _Gate(self, None, port)).adopt(transport)
+        else:
+            self._relay(transport, None, port)
+
+    def _sniffed(self, transport: asyncio.Transport, port: int, spoken: Spoken, data: bytes) -> None:
+        if spoken is Spoken.HTTP1:
+            Downstream(self.serving, _Gate(self, None, port)).adopt(transport, data)
+        else:
+            self._relay(transport, None, port, data)
+
+    def _authenticated(self, layer: TlsLayer) -> asyncio.Protocol | None:
+        """The handshake is done: the peer, the port and the protocol are known."""
+        peer, port = peer_of(layer.certificate), port_of_sni(layer.sni)
+        if peer is None or port is None or port in self.own_ports:
+            _log.warning("refused a mesh connection: peer %s, server name %s", peer, layer.sni)
+            return None
+        if layer.alpn == ALPN_HTTP1:
+            return Downstream(self.serving, _Gate(self, peer, port))
+        return _Opaque(self, peer, port) if layer.alpn == ALPN_TCP else None
+
+    def _failed(self, error: Exception) -> None:
+        level = logging.INFO if isinstance(error, ssl.SSLError) else logging.DEBUG
+        _log.log(level, "a handshake at the mesh port failed: %s", error)
+
+    def relay(self, layer: TlsLayer, peer: Peer, port: int) -> None:
+        """Serve an opaque mesh connection."""
+        self._relay(layer, peer, port)
+
+    def _relay(self, transport: asyncio.Transport, peer: Peer | None, port: int, data: bytes = b"") -> None:
+        series = self.telemetry.tcp_open("inbound", peer.identity if peer else "", "", "")
+        verdict = admit_connection(self.state.inbound, peer, port)
+        if isinstance(verdict, Denial):
+            self.denied(verdict)
+            series.close(0, 0, 0.0, verdict.reason)
+            reset(transport)
+            return
+        self.admitted(verdict)
+        began = perf_counter()
+
+        def closed(sent: int, received: int, reason: str) -> None:
+            series.close(sent, received, perf_counter() - began, reason)
+
+        tunnel = Tunnel(self.serving.registry, self.serving.limits.tunnel_idle, closed)
+        tunnel.client.adopt(transport, data)
+        transport.resume_reading()
+        self.serving.tasks.start("connect app", self._connect(tunnel, verdict, port))
+
+    async def _connect(self, tunnel: Tunnel, permit: Permit, port: int) -> None:
+        try:
+            await self.app.connect(permit, port, lambda: tunnel.server)
+        except ConnectFailed as failure:
+            tunnel.failed(failure.outcome.reason)
+
+    # --- verdicts ----------------------------------------------------------------------------------
+
+    def denied(self, denial: Denial) -> None:
+        """Count and log a refusal; equal ones are logged once in a while."""
+        self.telemetry.denial(denial.reason, denial.id, self._pod())
+        self._log_denial("denied", denial)
+
+    def admitted(self, permit: Permit) -> None:
+        """Count an admission that no TrafficTarget made (S27, S32); audit also logs it."""
+        if not permit.note:
+            return
+        would = permit.would_deny
+        self._notes.add((permit.note, would.reason if would is not None else ""))
+        if would is not None and permit.note == "audit":
+            self._log_denial("would be denied", would)
+
+    def _log_denial(self, what: str, denial: Denial) -> None:
+        now = self.serving.loop.time()
+        if now - self._logged.get(denial.id, -_LOG_EVERY) < _LOG_EVERY:
+            return
+        if len(self._logged) >= _MAX_LOGGED:
+            self._logged.clear()
+        self._logged[denial.id] = now
+        nearest = "; ".join(denial.nearest)
+        _log.warning("%s: %s id=%s %s (%s)", what, denial.reason, denial.id, denial.message, nearest)
+
+    def _pod(self) -> str:
+        access = self.state.inbound
+        return access.inbound.pod if access is not None else ""
+
+    def identity(self) -> str:
+        """Our own SPIFFE id, as the config names it."""
+        access = self.state.inbound
+        return access.inbound.identity if access is not None else ""
+
+    @property
+    def load(self) -> Load:
+        """Requests under way to the app."""
+        return self._load
+
+
+class _Accepted(asyncio.Protocol):
+    """Lives for the moment between accept and the choice of a treatment."""
+
+    __slots__ = ("_inbound",)
+
+    def __init__(self, inbound: Inbound) -> None:
+        self._inbound = inbound
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._inbound.begin_plain(stream(transport))
+
+
+class _Opaque(asyncio.Protocol):
+    """The same for an opaque mesh connection, after its handshake."""
+
+    __slots__ = ("_inbound", "_peer", "_port")
+
+    def __init__(self, inbound: Inbound, peer: Peer, port: int) -> None:
+        self._inbound = inbound
+        self._peer = peer
+        self._port = port
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, TlsLayer)
+        self._inbound.relay(transport, self._peer, self._port)
+
+
+class _Gate:
+    """Gate of one caller's connection to one port of the app."""
+
+    __slots__ = ("_extra", "_inbound", "_peer", "_port", "_series", "_way")
+
+    def __init__(self, inbound: Inbound, peer: Peer | None, port: int) -> None:
+        self._inbound = inbound
+        self._peer = peer
+        self._port = port
+        self._extra = caller_field(inbound.identity(), peer)
+        self._series = inbound.telemetry.http_series("inbound", peer.identity if peer else "", "", "")
+        self._way: Way | None = None
+
+    def decide(self, head: RequestHead) -> Decision:
+        if head.method == b"CONNECT":
+            return self.refuse(failed(Outcome.NOT_IMPLEMENTED, "CONNECT is for proxies"))
+        to_origin_form(head)
+        inbound = self._inbound
+        verdict = admit_request(inbound.state.inbound, self._peer, self._port, head)
+        if isinstance(verdict, Denial):
+            inbound.denied(verdict)
+            return self.refuse(refused(verdict))
+        if verdict.note:
+            inbound.admitted(verdict)
+        return self._way_to_app(verdict)
+
+    def again(self, _way: Way, _tried: Sequence[Way]) -> Way | None:
+        return None  # there is one app
+
+    def refuse(self, reply: Reply) -> Refusal:
+        return Refusal(reply, self._series)
+
+    def _way_to_app(self, permit: Permit) -> Way:
+        lane = self._inbound.app.lane(permit, self._port)
+        if self._way is None:
+            self._way = Way(
+                lane, self._series, self._inbound.load, extra=self._extra, drop=_CALLER, drop_response=_OURS
+            )
+        return self._way

@@ -1,0 +1,41 @@
+"""Every bound and time-out of the listeners, in one place. Times are seconds, sizes bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    sniff: float = 0.1
+    """How long a silent client keeps its protocol open; then it is opaque (the server may speak first)."""
+    handshake: float = 5.0
+    """TLS handshake of a peer at the mesh port."""
+    request_head: float = 15.0
+    """From the first byte of a request's head to its last."""
+    connect: float = 3.0
+    """TCP connect and TLS handshake with a server together."""
+    response: float = 300.0
+    """From the end of a request to the head of its response."""
+    stall: float = 300.0
+    """Without a byte in either direction while a body is under way."""
+    client_idle: float = 600.0
+    """Between requests on a client's connection; longer than any pool's, so that the client closes first."""
+    tunnel_idle: float = 3600.0
+    """Without a byte in either direction on an opaque connection."""
+    pool_idle: float = 60.0
+    """An idle pooled connection to a peer proxy or another server."""
+    app_idle: float = 4.0
+    """The same to the local app: below the 5 s after which common servers close."""
+    linger: float = 2.0
+    """How long input is discarded after a final answer, so that the client can read it."""
+    suspect: float = 3.0
+    """How long an endpoint that refused a connection is avoided."""
+    tick: float = 0.5
+    """Granularity of all the above but `sniff`, `handshake` and `connect`."""
+    pool_size: int = 128
+    """Idle connections kept per endpoint."""
+    requests_per_endpoint: int = 4096
+    """Requests under way to one endpoint; more are answered 503."""
+    buffered: int = 65536
+    """Bytes taken from a client before its request has somewhere to go."""

@@ -1,0 +1,346 @@
+"""The app's own connections: where they go, and how they are treated on the way.
+
+An intercepted connection's destination is asked of the kernel and looked up (or subscribed to);
+what is spoken follows from the manifests or from the first bytes. A connection to the listener
+itself is an explicit proxy's: each request names its destination (S4).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Sequence
+from time import perf_counter
+from typing import Any, Final
+
+from dataplane.core.inbound import spoken_as
+from dataplane.core.outbound import NoRoute, Plan, Router
+from dataplane.core.outcome import Outcome, Reply, failed
+from dataplane.serve.http_server import Decision, Downstream, HandOver, Refusal, Serving, Way
+from dataplane.serve.pool import ConnectFailed, Peers, avoid
+from dataplane.serve.sniffer import Sniffer
+from dataplane.serve.sockets import Address, Original, reset, stream
+from dataplane.serve.tunnel import Tunnel
+from dataplane.state import NotKnown, State, Target
+from dataplane.telemetry import HttpSeries, Telemetry
+from dataplane.wire.authority import Authority, parse_authority, split_absolute
+from dataplane.wire.errors import BadMessage
+from dataplane.wire.http1 import RequestHead
+from dataplane.wire.sniff import Spoken
+from smi.policy.path import BadTarget, normalise_target
+
+_ESTABLISHED: Final = b"HTTP/1.1 200 Connection Established\r\n\r\n"
+_MAX_WAYS: Final = 4096
+_FOR_A_PROXY: Final = frozenset({b"proxy-authorization"})
+
+_log = logging.getLogger("dataplane.outbound")
+
+
+class Outbound:
+    """The outbound side of one proxy. `own`: its listeners' addresses, where no request may go."""
+
+    def __init__(
+        self,
+        serving: Serving,
+        state: State,
+        router: Router,
+        peers: Peers,
+        telemetry: Telemetry,
+        own: frozenset[Address],
+        original: Original,
+    ) -> None:
+        self.serving = serving
+        self.state = state
+        self._router = router
+        self._peers = peers
+        self._telemetry = telemetry
+        self._own = own
+        self._original = original
+        self._ways: dict[Plan, Way] = {}
+        self._speaks_http: set[str] = set()
+
+    def accept(self) -> asyncio.Protocol:
+        """The protocol of a newly accepted connection."""
+        return _Accepted(self)
+
+    # --- connections -------------------------------------------------------------------------------
+
+    def begin(self, transport: asyncio.Transport) -> None:
+        """A connection was accepted."""
+        original = self._original(transport)
+        if original is None:
+            Downstream(self.serving, _Explicit(self)).adopt(transport)
+        else:
+            self.serve(transport, Authority(*original), b"")
+
+    def serve(self, transport: asyncio.Transport, to: Authority, data: bytes) -> None:
+        """Serve a connection that is meant for `to`, of which `data` was read already."""
+        if (to.host, to.port) in self._own:
+            reset(transport)
+            return
+        target = self.state.lookup(to.key)
+        if target is not None:
+            self._treat(transport, to, target, data)
+            return
+        waiting = _Waiting(data)
+        waiting.adopt(transport)
+        self.serving.tasks.start("look up", self._look_up(waiting, to))
+
+    async def _look_up(self, waiting: _Waiting, to: Authority) -> None:
+        try:
+            target = await self.state.require(to.key)
+        except NotKnown as unknown:
+            _log.warning("connection refused: %s", unknown)
+            self._telemetry.tcp_open("outbound", "", "", "").close(0, 0, 0.0, Outcome.UNKNOWN.reason)
+            if not waiting.lost:
+                reset(waiting.transport)
+            return
+        if not waiting.lost:
+            self._treat(waiting.transport, to, target, waiting.data)
+
+    def _treat(self, transport: asyncio.Transport, to: Authority, target: Target, data: bytes) -> None:
+        """HTTP, opaque, or to be found out."""
+        destination = target.destination
+        http = spoken_as(destination.protocol) if destination.cluster is not None else False
+        if http is None:
+            known = to.key in self._speaks_http
+            limits = self.serving.limits
+            Sniffer(
+                limits.request_head if known else limits.sniff,
+                lambda spoken, rest: self._sniffed(transport, to, spoken, rest),
+            ).adopt(transport, data)
+        elif http:
+            Downstream(self.serving, _Intercepted(self, to)).adopt(transport, data)
+        else:
+            self._relay(transport, to, target, data)
+
+    def _sniffed(self, transport: asyncio.Transport, to: Authority, spoken: Spoken, data: bytes) -> None:
+        if spoken is Spoken.HTTP1:
+            if len(self._speaks_http) < _MAX_WAYS:
+                self._speaks_http.add(to.key)  # a silent client there need not be taken for an opaque one
+            Downstream(self.serving, _Intercepted(self, to)).adopt(transport, data)
+            return
+        self._speaks_http.discard(to.key)
+        target = self.state.lookup(to.key)
+        if target is None:
+            reset(transport)
+        else:
+            self._relay(transport, to, target, data)
+
+    def _relay(self, transport: asyncio.Transport, to: Authority, target: Target, data: bytes) -> None:
+        """Relay opaque bytes: one decision per connection (S13)."""
+        if target.destination.cluster is None:
+            plan: Plan | NoRoute = self._router.direct(to.host, to.port)
+        else:
+            plan = self._router.plan(target, None)
+        if isinstance(plan, NoRoute):
+            self._telemetry.tcp_open("outbound", "", plan.service, plan.backend).close(
+                0, 0, 0.0, plan.outcome.reason
+            )
+            reset(transport)
+            return
+        series = self._telemetry.tcp_open(
+            "outbound", plan.endpoint.identity or "", plan.service, plan.backend
+        )
+        began = perf_counter()
+
+        def closed(sent: int, received: int, reason: str) -> None:
+            series.close(sent, received, perf_counter() - began, reason)
+
+        tunnel = Tunnel(self.serving.registry, self.serving.limits.tunnel_idle, closed)
+        tunnel.client.adopt(transport, data)
+        transport.resume_reading()
+        self.serving.tasks.start("connect", self._connect(tunnel, plan))
+
+    async def _connect(self, tunnel: Tunnel, plan: Plan) -> None:
+        """Connect a tunnel, to another endpoint if the first cannot be reached."""
+        tried: list[Plan] = []
+        current: Plan | None = plan
+        outcome = Outcome.NO_ENDPOINT
+        while current is not None and len(tried) < 3 and not tunnel.client.lost:
+            try:
+                await self._peers.connect(current, lambda: tunnel.server)
+            except ConnectFailed as failure:
+                avoid(current.load, self.serving.limits.suspect)
+                outcome = failure.outcome
+                tried.append(current)
+                current = self._router.another(current, tried) if current.cluster else None
+            else:
+                current.load.suspect = False
+                tunnel.weigh_on(current.load)
+                return
+        tunnel.failed(outcome.reason)
+
+    # --- requests ----------------------------------------------------------------------------------
+
+    def route(self, head: RequestHead, to: Authority) -> Decision | Coroutine[Any, Any, Decision]:
+        """Decide where a request meant for `to` goes. Its head is normal already."""
+        target = self.state.lookup(to.key)
+        if target is None:
+            return self._route_later(head, to)
+        return self._route(head, to, target)
+
+    async def _route_later(self, head: RequestHead, to: Authority) -> Decision:
+        try:
+            target = await self.state.require(to.key)
+        except NotKnown as unknown:
+            return self.refuse(failed(Outcome.UNKNOWN, str(unknown)))
+        return self._route(head, to, target)
+
+    def _route(self, head: RequestHead, to: Authority, target: Target) -> Way | Refusal:
+        if target.destination.cluster is None:
+            if (to.host, to.port) in self._own:
+                return self.refuse(failed(Outcome.LOOP))
+            return self._way(self._router.direct(to.host, to.port))
+        plan = self._router.plan(target, head)
+        if isinstance(plan, NoRoute):
+            series = self._telemetry.http_series("outbound", "", plan.service, plan.backend)
+            return Refusal(failed(plan.outcome, plan.detail), series)
+        way = self._ways.get(plan) or self._way(plan)
+        if plan.load.active >= self.serving.limits.requests_per_endpoint:
+            return Refusal(failed(Outcome.OVERFLOW), way.series)
+        return way
+
+    def again(self, way: Way, tried: Sequence[Way]) -> Way | None:
+        """A way to another endpoint of the same backend."""
+        plan = way.plan
+        if plan is None or not plan.cluster:
+            return None
+        other = self._router.another(plan, [one.plan for one in tried if one.plan is not None])
+        return None if other is None else self._way(other)
+
+    def refuse(self, reply: Reply) -> Refusal:
+        return Refusal(reply, self._series("", "", ""))
+
+    def open_series(self) -> HttpSeries:
+        """Counts CONNECT requests."""
+        return self._series("", "", "")
+
+    def _series(self, peer: str, service: str, backend: str) -> HttpSeries:
+        return self._telemetry.http_series("outbound", peer, service, backend)
+
+    def _way(self, plan: Plan) -> Way:
+        way = self._ways.get(plan)
+        if way is None:
+            identity = plan.endpoint.identity
+            way = Way(
+                self._peers.lane(plan),
+                self._series(identity or "", plan.service, plan.backend),
+                plan.load,
+                plan,
+                drop=_FOR_A_PROXY,
+                to_peer=identity is not None,
+            )
+            if plan.cluster:  # prepared by the router, and so asked for again
+                if len(self._ways) >= _MAX_WAYS:
+                    self._ways.clear()
+                self._ways[plan] = way
+        return way
+
+
+class _Accepted(asyncio.Protocol):
+    """Lives for the moment between accept and the choice of a treatment."""
+
+    __slots__ = ("_outbound",)
+
+    def __init__(self, outbound: Outbound) -> None:
+        self._outbound = outbound
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._outbound.begin(stream(transport))
+
+
+class _Waiting(asyncio.Protocol):
+    """Holds a connection while the controller is asked about its destination; reads nothing meanwhile."""
+
+    __slots__ = ("data", "lost", "transport")
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.lost = False
+        self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set by adopt
+
+    def adopt(self, transport: asyncio.Transport) -> None:
+        self.transport = transport
+        transport.pause_reading()
+        transport.set_protocol(self)
+
+    def data_received(self, data: bytes) -> None:
+        self.data += data
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        self.lost = True
+
+
+class _Intercepted:
+    """Gate of a connection whose destination the kernel knows."""
+
+    __slots__ = ("_outbound", "_to")
+
+    def __init__(self, outbound: Outbound, to: Authority) -> None:
+        self._outbound = outbound
+        self._to = to
+
+    def decide(self, head: RequestHead) -> Decision | Coroutine[Any, Any, Decision]:
+        if head.method == b"CONNECT":
+            return self.refuse(failed(Outcome.NOT_IMPLEMENTED, "CONNECT is for proxies"))
+        to_origin_form(head)
+        return self._outbound.route(head, self._to)
+
+    def again(self, way: Way, tried: Sequence[Way]) -> Way | None:
+        return self._outbound.again(way, tried)
+
+    def refuse(self, reply: Reply) -> Refusal:
+        return self._outbound.refuse(reply)
+
+
+class _Explicit:
+    """Gate of a connection that uses the sidecar as its HTTP proxy: each request says where it goes."""
+
+    __slots__ = ("_outbound",)
+
+    def __init__(self, outbound: Outbound) -> None:
+        self._outbound = outbound
+
+    def decide(self, head: RequestHead) -> Decision | Coroutine[Any, Any, Decision]:
+        outbound = self._outbound
+        if head.method == b"CONNECT":
+            to = parse_authority(head.target, 0)
+            return HandOver(
+                _ESTABLISHED,
+                lambda transport, data: outbound.serve(transport, to, data),
+                outbound.open_series(),
+            )
+        to_origin_form(head)
+        if not head.host:
+            raise BadMessage("the request does not say which host it is for")
+        return outbound.route(head, parse_authority(head.host))
+
+    def again(self, way: Way, tried: Sequence[Way]) -> Way | None:
+        return self._outbound.again(way, tried)
+
+    def refuse(self, reply: Reply) -> Refusal:
+        return self._outbound.refuse(reply)
+
+
+def to_origin_form(head: RequestHead) -> None:
+    """Bring the target into its normal origin form (S19), the one matched and the one sent on.
+
+    An absolute target's authority must agree with the Host field: servers differ in which they
+    believe. Raises BadMessage.
+    """
+    target = head.target
+    if not target.startswith(b"/"):
+        absolute = split_absolute(target)
+        if absolute is not None:
+            authority, target = absolute
+            if head.host and parse_authority(head.host) != parse_authority(authority):
+                raise BadMessage("the target and the host field name different hosts")
+            head.host = head.host or authority
+        elif target != b"*" or head.method != b"OPTIONS":
+            raise BadMessage("the target is neither a path nor an absolute URI")
+    try:
+        head.path, query = normalise_target(target)
+    except BadTarget as error:
+        raise BadMessage(str(error)) from None
+    head.target = head.path + query if query else head.path

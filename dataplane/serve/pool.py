@@ -1,0 +1,273 @@
+"""Ways to servers: pooled HTTP connections and fresh opaque ones, to peers and to the local app.
+
+This is where authorisation is enforced by types: `Peers` opens nothing without a `Plan`, `App`
+nothing without a `Permit`. A `Lane` is one server; its idle connections are taken last in, first
+out, so that what is not needed grows old and is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Protocol
+
+from dataplane.core.balance import Load
+from dataplane.core.outbound import Plan
+from dataplane.core.outcome import Outcome
+from dataplane.core.peer import spiffe_id
+from dataplane.serve.http_client import Upstream
+from dataplane.serve.limits import Limits
+from dataplane.serve.registry import Registry
+from dataplane.serve.tls import TlsLayer
+from dataplane.wire.authority import mesh_sni
+from smi.policy.access import Permit
+from smi.policy.snapshot import Endpoint
+
+MAX_LANES: Final = 8192
+
+
+class Contexts(Protocol):
+    """The current TLS contexts (`control.identity.Identity`); read at each new connection."""
+
+    @property
+    def server_context(self) -> ssl.SSLContext: ...
+    @property
+    def client_context(self) -> ssl.SSLContext: ...
+    @property
+    def client_tcp_context(self) -> ssl.SSLContext: ...
+
+
+class ConnectFailed(Exception):  # noqa: N818 - names what happened
+    """No usable connection could be made; `outcome` says why."""
+
+    def __init__(self, outcome: Outcome, detail: str) -> None:
+        super().__init__(detail)
+        self.outcome = outcome
+
+
+MakeProtocol = Callable[[], asyncio.Protocol]
+Opener = Callable[[MakeProtocol], Coroutine[Any, Any, asyncio.Transport]]
+"""Connects and gives the transport whose protocol is the one made. Raises ConnectFailed."""
+
+
+class Lane:
+    """The HTTP connections to one server. Made by `Peers` and `App` only, who ask for leave."""
+
+    __slots__ = ("_generation", "_idle", "_opener", "_size", "idle_seconds", "opened")
+
+    def __init__(
+        self, opener: Opener, generation: Callable[[], object], idle_seconds: float, size: int
+    ) -> None:
+        self._opener = opener
+        self._generation = generation
+        self._idle: dict[Upstream, None] = {}  # in order of return: the last is taken first
+        self._size = size
+        self.idle_seconds = idle_seconds
+        self.opened = 0
+        """Connections ever opened."""
+
+    @property
+    def idle(self) -> int:
+        """Connections waiting for a request."""
+        return len(self._idle)
+
+    def take(self) -> Upstream | None:
+        """An idle connection, or None. One that was opened before a rotation is closed instead."""
+        while self._idle:
+            upstream, _ = self._idle.popitem()
+            if upstream.generation is self._generation() and not upstream.transport.is_closing():
+                return upstream
+            upstream.transport.close()
+        return None
+
+    async def open(self) -> Upstream:
+        """A new connection. Raises ConnectFailed."""
+        upstream = Upstream(self, self._generation())
+        await self._opener(lambda: upstream)
+        self.opened += 1
+        return upstream
+
+    def give_back(self, upstream: Upstream) -> None:
+        """An exchange is over and the connection can carry another."""
+        if len(self._idle) >= self._size:
+            upstream.transport.close()
+            return
+        upstream.idle_since = asyncio.get_running_loop().time()
+        self._idle[upstream] = None
+        upstream.transport.resume_reading()  # so that its end is noticed
+
+    def forget(self, upstream: Upstream) -> None:
+        """It is gone, or no longer ours. Harmless for one that is not idle."""
+        self._idle.pop(upstream, None)
+
+    def sweep(self, now: float) -> None:
+        """Close what has been idle for too long; the oldest come first."""
+        while self._idle:
+            oldest = next(iter(self._idle))
+            if now - oldest.idle_since < self.idle_seconds:
+                return
+            del self._idle[oldest]
+            oldest.transport.close()
+
+    def close(self) -> None:
+        """Close every idle connection."""
+        while self._idle:
+            upstream, _ = self._idle.popitem()
+            upstream.transport.close()
+
+
+class Peers:
+    """Servers outside this pod: proxies of other pods over mTLS, others in plain."""
+
+    def __init__(self, contexts: Contexts, mesh_port: int, limits: Limits, registry: Registry) -> None:
+        self._contexts = contexts
+        self._mesh_port = mesh_port
+        self._limits = limits
+        self._lanes: dict[Endpoint, Lane] = {}
+        registry.on_tick(self._sweep)
+
+    def lane(self, plan: Plan) -> Lane:
+        """The HTTP connections to the endpoint of `plan`."""
+        endpoint = plan.endpoint
+        lane = self._lanes.get(endpoint)
+        if lane is None:
+            lane = self._lanes[endpoint] = self._make(endpoint)
+        return lane
+
+    async def connect(self, plan: Plan, make: MakeProtocol) -> asyncio.Transport:
+        """An opaque connection to the endpoint of `plan`. Raises ConnectFailed."""
+        endpoint = plan.endpoint
+        if endpoint.identity is None:
+            return await _connect_plain(endpoint.ip, endpoint.port, make, self._limits.connect)
+        return await self._connect_mesh(endpoint, self._contexts.client_tcp_context, make)
+
+    def close(self) -> None:
+        for lane in self._lanes.values():
+            lane.close()
+
+    @property
+    def idle(self) -> int:
+        return sum(lane.idle for lane in self._lanes.values())
+
+    def _make(self, endpoint: Endpoint) -> Lane:
+        contexts, limits = self._contexts, self._limits
+
+        async def mesh(make: MakeProtocol) -> asyncio.Transport:
+            return await self._connect_mesh(endpoint, contexts.client_context, make)
+
+        async def plain(make: MakeProtocol) -> asyncio.Transport:
+            return await _connect_plain(endpoint.ip, endpoint.port, make, limits.connect)
+
+        if endpoint.identity is None:
+            return Lane(plain, lambda: None, limits.pool_idle, limits.pool_size)
+        return Lane(mesh, lambda: contexts.client_context, limits.pool_idle, limits.pool_size)
+
+    async def _connect_mesh(
+        self, endpoint: Endpoint, context: ssl.SSLContext, make: MakeProtocol
+    ) -> asyncio.Transport:
+        """To the mesh port of a peer, who must prove to be `endpoint.identity`."""
+        loop, seconds, port = asyncio.get_running_loop(), self._limits.connect, self._mesh_port
+        ready: asyncio.Future[asyncio.Transport] = loop.create_future()
+
+        def on_ready(layer: TlsLayer) -> asyncio.Protocol | None:
+            found = spiffe_id(layer.certificate)
+            if found != endpoint.identity:
+                on_failed(ConnectFailed(Outcome.WRONG_PEER, f"{where} is {found}, not {endpoint.identity}"))
+                return None
+            if ready.done():  # timed out
+                return None
+            ready.set_result(layer)
+            return make()
+
+        def on_failed(error: Exception) -> None:
+            if not ready.done():
+                ready.set_exception(error)
+
+        where = f"{endpoint.ip}:{port}"
+        name = mesh_sni(endpoint.port)
+        try:
+            async with asyncio.timeout(seconds):
+                await loop.create_connection(
+                    lambda: TlsLayer(context, on_ready, on_failed, seconds=seconds, server_name=name),
+                    endpoint.ip,
+                    port,
+                )
+                return await ready
+        except TimeoutError:
+            raise ConnectFailed(Outcome.CONNECT_TIMEOUT, f"{where} did not answer in {seconds:g} s") from None
+        except OSError as error:  # ssl.SSLError is one
+            raise ConnectFailed(Outcome.CONNECT_FAILED, f"{where}: {error}") from error
+        finally:
+            if not ready.cancel() and sys.exc_info()[0] is not None and ready.exception() is None:
+                ready.result().abort()  # it came just too late
+
+    def _sweep(self, now: float) -> None:
+        for lane in self._lanes.values():
+            lane.sweep(now)
+        if len(self._lanes) > MAX_LANES:  # endpoints come and go; their lanes are cheap to make again
+            self._lanes = {endpoint: lane for endpoint, lane in self._lanes.items() if lane.idle}
+
+
+class App:
+    """The local app, at `host`."""
+
+    def __init__(self, host: str, limits: Limits, registry: Registry) -> None:
+        self._host = host
+        self._limits = limits
+        self._lanes: dict[int, Lane] = {}
+        registry.on_tick(self._sweep)
+
+    def lane(self, _permit: Permit, port: int) -> Lane:
+        """The HTTP connections to the app's `port`. A Permit is the leave to reach it."""
+        lane = self._lanes.get(port)
+        if lane is None:
+            host, limits = self._host, self._limits
+
+            async def plain(make: MakeProtocol) -> asyncio.Transport:
+                return await _connect_plain(host, port, make, limits.connect)
+
+            lane = self._lanes[port] = Lane(plain, lambda: None, limits.app_idle, limits.pool_size)
+        return lane
+
+    async def connect(self, _permit: Permit, port: int, make: MakeProtocol) -> asyncio.Transport:
+        """An opaque connection to the app's `port`. Raises ConnectFailed."""
+        return await _connect_plain(self._host, port, make, self._limits.connect)
+
+    def close(self) -> None:
+        for lane in self._lanes.values():
+            lane.close()
+
+    @property
+    def idle(self) -> int:
+        return sum(lane.idle for lane in self._lanes.values())
+
+    def _sweep(self, now: float) -> None:
+        for lane in self._lanes.values():
+            lane.sweep(now)
+
+
+def avoid(load: Load, seconds: float) -> None:
+    """Prefer other endpoints for a while: a connection to this one could not be made."""
+    if not load.suspect:
+        load.suspect = True
+        asyncio.get_running_loop().call_later(seconds, _trust, load)
+
+
+def _trust(load: Load) -> None:
+    load.suspect = False
+
+
+async def _connect_plain(host: str, port: int, make: MakeProtocol, seconds: float) -> asyncio.Transport:
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(seconds):
+            transport, _ = await loop.create_connection(make, host, port)
+    except TimeoutError:
+        raise ConnectFailed(
+            Outcome.CONNECT_TIMEOUT, f"{host}:{port} did not answer in {seconds:g} s"
+        ) from None
+    except (OSError, UnicodeError) as error:  # UnicodeError: a name that IDNA cannot encode
+        raise ConnectFailed(Outcome.CONNECT_FAILED, f"{host}:{port}: {error}") from error
+    return transport

@@ -1,0 +1,57 @@
+"""What asyncio has no words for: original destinations and resets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import Callable
+from ipaddress import IPv6Address
+from typing import Final, cast
+
+_SO_ORIGINAL_DST: Final = 80  # linux/netfilter_ipv4.h; the same number in netfilter_ipv6/ip6_tables.h
+_LINGER_ZERO: Final = struct.pack("ii", 1, 0)
+
+Address = tuple[str, int]
+Original = Callable[[asyncio.BaseTransport], Address | None]
+"""Tells where the client of an accepted connection meant to go; None: to this listener."""
+
+
+def stream(transport: asyncio.BaseTransport) -> asyncio.Transport:
+    """The transport of a `Protocol`, by the type it has: uvloop's do not inherit from asyncio's."""
+    return cast("asyncio.Transport", transport)
+
+
+def original_destination(transport: asyncio.BaseTransport) -> Address | None:
+    """As `Original`, for connections that iptables redirected."""
+    own = transport.get_extra_info("sockname")
+    sock = transport.get_extra_info("socket")
+    if own is None or sock is None:
+        return None
+    try:
+        found = _v6(sock) if sock.family == socket.AF_INET6 else _v4(sock)
+    except OSError:  # ENOENT, ENOPROTOOPT: the kernel translated nothing
+        return None
+    return None if found == (own[0], own[1]) else found
+
+
+def reset(transport: asyncio.BaseTransport) -> None:
+    """Close at once with RST instead of FIN, so that the peer sees a failure, not an end (S25)."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        with contextlib.suppress(OSError):  # already gone: nobody is left to see the difference
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
+    stream(transport).abort()
+
+
+def _v4(sock: socket.socket) -> Address:
+    port, ip = struct.unpack("!2xH4s8x", sock.getsockopt(socket.SOL_IP, _SO_ORIGINAL_DST, 16))
+    return socket.inet_ntoa(ip), port
+
+
+def _v6(sock: socket.socket) -> Address:
+    raw = sock.getsockopt(socket.IPPROTO_IPV6, _SO_ORIGINAL_DST, 28)
+    port, ip = struct.unpack("!2xH4x16s4x", raw)
+    address = IPv6Address(ip)
+    return str(address.ipv4_mapped or address), port

@@ -1,0 +1,279 @@
+"""A small mesh in one event loop: real listeners, real TLS, in-memory config, scripted servers.
+
+Every pod has a loopback address of its own; all share one ephemeral mesh port, as pods of a real
+cluster share 15008.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import socket
+import ssl
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+from dataplane import serve
+from dataplane.serve.limits import Limits
+from dataplane.serve.sockets import Address, Original, original_destination
+from dataplane.settings import Interception, Settings
+from dataplane.state import State
+from dataplane.telemetry import Telemetry
+from smi.names import ALPN_HTTP1, ALPN_TCP, pod_dns_san
+from smi.policy.codec import encode_cluster, encode_destination, encode_inbound
+from smi.policy.snapshot import (
+    Backend,
+    Destination,
+    Endpoint,
+    Grant,
+    Inbound,
+    InboundPort,
+    PortSet,
+    Protocol,
+    RouteMatch,
+    Split,
+)
+from tests.dataplane.control.authority import Authority
+
+QUICK = Limits(tick=0.02, linger=0.5)
+_addresses = itertools.count(os.getpid() % 60000 * 4 + 2)
+
+
+def spiffe(account: str) -> str:
+    return f"spiffe://cluster.local/ns/shop/sa/{account}"
+
+
+def next_address() -> str:
+    """A loopback address of 127.77.0.0/16 … 127.80.0.0/16 that no other test of this process uses."""
+    number = next(_addresses)
+    return f"127.{77 + (number >> 16) % 4}.{number >> 8 & 255}.{number & 255}"
+
+
+def free_port() -> int:
+    """A port nobody listens on at any address right now."""
+    with socket.create_server(("0.0.0.0", 0)) as made:
+        return int(made.getsockname()[1])
+
+
+class Contexts:
+    """TLS contexts of one workload; `rotate` replaces them, as a renewal does."""
+
+    def __init__(self, authority: Authority, account: str, pod: str) -> None:
+        self._authority = authority
+        self._account = account
+        self._pod = pod
+        self.rotate()
+
+    def rotate(self, account: str | None = None) -> None:
+        key, certificate = self._authority.issue(
+            spiffe(account or self._account), [pod_dns_san("shop", self._pod)]
+        )
+        with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
+            file.write(key + certificate)
+            file.flush()
+            self.server_context = self._context(ssl.PROTOCOL_TLS_SERVER, file.name, [ALPN_HTTP1, ALPN_TCP])
+            self.client_context = self._context(ssl.PROTOCOL_TLS_CLIENT, file.name, [ALPN_HTTP1])
+            self.client_tcp_context = self._context(ssl.PROTOCOL_TLS_CLIENT, file.name, [ALPN_TCP])
+
+    def _context(self, side: Any, file: str, alpn: list[str]) -> ssl.SSLContext:
+        context = ssl.SSLContext(side)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(cadata=self._authority.bundle)
+        context.load_cert_chain(file)
+        context.set_alpn_protocols(alpn)
+        if side is ssl.PROTOCOL_TLS_SERVER:
+            context.num_tickets = 0
+            context.sni_callback = _remember
+        return context
+
+
+def _remember(connection: ssl.SSLObject, name: str | None, _context: ssl.SSLContext) -> None:
+    connection.mesh_sni = name  # type: ignore[attr-defined]  # as control.identity does
+
+
+class Pod:
+    """One proxy and its config."""
+
+    def __init__(
+        self, name: str, authority: Authority, mesh_port: int, limits: Limits, original: Original, plain: bool
+    ) -> None:
+        self.name = name
+        self.ip = next_address()
+        self.contexts = Contexts(authority, name, f"{name}-1")
+        self.telemetry = Telemetry()
+        self.state = State(phase=0)
+        self.limits = limits
+        self.revision = 0
+        self._original = original
+        self.settings = Settings(
+            namespace="shop",
+            pod=f"{name}-1",
+            pod_ip=self.ip,
+            trust_bundle=authority.bundle,
+            interception=Interception.EXPLICIT,
+            mesh_port=mesh_port,
+            outbound_port=free_port(),
+            inbound_port=free_port(),
+            admin_port=free_port(),
+        )
+        if plain:
+            self.settings = replace(self.settings, interception=Interception.IPTABLES, mesh_port=free_port())
+        self.running: serve.Running
+
+    @property
+    def identity(self) -> str:
+        return spiffe(self.name)
+
+    @property
+    def outbound(self) -> Address:
+        host = "127.0.0.1" if self.settings.bind == "0.0.0.0" else self.ip
+        return host, self.settings.outbound_port
+
+    async def start(self) -> None:
+        self.running = await serve.start(
+            self.settings, self.state, self.contexts, self.telemetry, self.limits, self._original
+        )
+
+    def apply(self, resources: dict[str, Any], *, full: bool = False, removed: Sequence[str] = ()) -> None:
+        """Feed an update as discovery would."""
+        self.revision += 1
+        for name in resources:
+            key = name.removeprefix("destination/")
+            if key != name and key not in self.state.subscriptions:
+                self.state._ask(key)
+        self.state.apply(
+            {"revision": self.revision, "full": full, "resources": resources, "removed": list(removed)}
+        )
+
+    def admit(
+        self,
+        *grants: Grant,
+        ports: Sequence[tuple[int, Protocol]] = (),
+        **settings: Any,
+    ) -> None:
+        """Set the inbound policy."""
+        declared = tuple(InboundPort(port, protocol) for port, protocol in ports)
+        policy = Inbound(f"shop/{self.name}-1", self.identity, grants=grants, ports=declared, **settings)
+        self.apply({"inbound": encode_inbound(policy)})
+
+    def endpoint(self, port: int) -> Endpoint:
+        """This pod as others see it."""
+        return Endpoint(self.ip, port, f"shop/{self.name}-1", self.identity)
+
+    def reach(
+        self,
+        key: str,
+        endpoints: Sequence[Endpoint],
+        *,
+        service: str = "shop/api",
+        protocol: Protocol = Protocol.HTTP,
+        splits: Sequence[Split] = (),
+        clusters: dict[str, Sequence[Endpoint]] | None = None,
+    ) -> None:
+        """Tell this pod what is behind `key`."""
+        name = f"{service}:8080"
+        destination = Destination(service, 8080, protocol, name, tuple(splits))
+        resources = {f"destination/{key}": encode_destination(destination)}
+        for cluster, members in {name: endpoints, **(clusters or {})}.items():
+            resources[f"cluster/{cluster}"] = encode_cluster(tuple(members))
+        self.apply(resources)
+
+    def count(self, direction: str) -> dict[tuple[int, str], int]:
+        """Outcomes of HTTP exchanges of one direction."""
+        found: dict[tuple[int, str], int] = {}
+        for key, series in self.telemetry._http.items():
+            if key[0] == direction:
+                for outcome, number in series.outcomes.items():
+                    found[outcome] = found.get(outcome, 0) + number
+        return found
+
+
+class Mesh:
+    """Pods that trust one authority, and the servers of a test."""
+
+    def __init__(self, limits: Limits = QUICK) -> None:
+        self.authority = Authority()
+        self.mesh_port = free_port()
+        self.limits = limits
+        self.pods: list[Pod] = []
+        self._servers: list[asyncio.Server] = []
+        self._handlers: set[asyncio.Task[None]] = set()
+
+    async def pod(
+        self, name: str, *, original: Original = original_destination, plain: bool = False, limits: Any = None
+    ) -> Pod:
+        pod = Pod(name, self.authority, self.mesh_port, limits or self.limits, original, plain)
+        await pod.start()
+        self.pods.append(pod)
+        return pod
+
+    async def serve(
+        self, host: str, handler: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+    ) -> int:
+        """A scripted server at an ephemeral port of `host`; its connections end with the test."""
+
+        async def guarded(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            self._handlers.add(task)
+            try:
+                await handler(reader, writer)
+            except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+                pass  # what the proxy does to a server's connection is the test's subject, seen elsewhere
+            finally:
+                self._handlers.discard(task)
+                writer.close()
+
+        server = await asyncio.start_server(guarded, host, 0, limit=1 << 20)
+        self._servers.append(server)
+        return int(server.sockets[0].getsockname()[1])
+
+    async def stop(self) -> None:
+        for pod in self.pods:
+            await pod.running.drain(0.0)
+        for server in self._servers:
+            server.close()
+        for task in list(self._handlers):
+            task.cancel()
+        await asyncio.gather(*self._handlers, return_exceptions=True)
+
+
+@asynccontextmanager
+async def mesh(limits: Limits = QUICK) -> AsyncIterator[Mesh]:
+    made = Mesh(limits)
+    try:
+        yield made
+    finally:
+        await made.stop()
+
+
+def anything(source: str = "web", target: str = "shop/allow") -> Grant:
+    """Lets everything of `source` in, HTTP and opaque."""
+    return Grant(target, frozenset({spiffe(source)}), tcp=PortSet(every=True))
+
+
+def routes(*matches: RouteMatch, source: str = "web", target: str = "shop/routes") -> Grant:
+    return Grant(target, frozenset({spiffe(source)}), http=matches)
+
+
+def match(path: str | None = None, *methods: str, **headers: str) -> RouteMatch:
+    return RouteMatch(
+        "shop/group",
+        "match",
+        path,
+        frozenset(methods),
+        tuple(sorted((name.replace("_", "-"), pattern) for name, pattern in headers.items())),
+    )
+
+
+def split(
+    name: str, weights: dict[str, int], matches: Sequence[RouteMatch] | None = None, **rest: Any
+) -> Split:
+    backends = tuple(Backend(f"shop/{key}", weight, f"shop/{key}:8080") for key, weight in weights.items())
+    return Split(f"shop/{name}", None if matches is None else tuple(matches), backends, **rest)
