@@ -24,7 +24,14 @@ Schema = dict[str, Any]  # Any: JSON Schema, which Kubernetes checks
 
 def crds() -> list[Schema]:
     """One manifest per SMI kind. `caBundle` of the conversion webhook is left to the controller."""
-    return [_crd(definition) for definition in _DEFINITIONS]
+    return [_own(_crd(definition)) for definition in _DEFINITIONS]
+
+
+def _own(value: Any) -> Any:
+    """A copy that shares no part with another, so that YAML needs no anchors."""
+    if isinstance(value, dict):
+        return {key: _own(item) for key, item in value.items()}
+    return [_own(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 @dataclass(frozen=True, slots=True)
