@@ -32,6 +32,12 @@ def _register_control(telemetry: Telemetry, state: State, identity: Identity, di
             "1 while a config stream is up; without one the last good config stays in force.",
             lambda: [((), int(state.connected))],
         ),
+        (
+            "config_quarantined_patterns",
+            "gauge",
+            "Patterns that do not compile here and match nothing.",
+            lambda: [((), len(state.quarantined()))],
+        ),
         ("subscriptions", "gauge", "Destinations held.", lambda: [((), len(state.subscriptions))]),
         ("config_streams_total", "counter", "Config streams opened.", lambda: [((), discovery.streams)]),
         (

@@ -256,6 +256,13 @@ class State:
             for backend in turns.split.backends:
                 yield key, backend, turns
 
+    def quarantined(self) -> tuple[str, ...]:
+        """Patterns of the config in force that do not compile here; their matches match nothing (R3)."""
+        found = set(self.inbound.quarantined) if self.inbound is not None else set()
+        for target in self._targets.values():
+            found.update(target.table.quarantined)
+        return tuple(sorted(found))
+
     def describe(self) -> dict[str, Any]:
         """The config in force as JSON-able data, in the form the controller sent it (for /config)."""
         resources: dict[str, Any] = {}
@@ -269,6 +276,7 @@ class State:
             "revision": self.revision,
             "connected": self.connected,
             "subscriptions": sorted(self._idle),
+            "quarantined": list(self.quarantined()),
             "resources": resources,
         }
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from dataplane import state as state_module
 from dataplane.state import IDLE_SWEEPS, NotKnown, State, Target
 from smi.policy.access import Denial, Peer, Permit, admit_tcp
-from smi.policy.codec import CodecError
-from smi.policy.snapshot import PASSTHROUGH
+from smi.policy.codec import CodecError, encode_inbound
+from smi.policy.snapshot import PASSTHROUGH, Grant, Inbound, RouteMatch
 from tests.dataplane.config import WEB, cluster, destination, inbound, update
 from tests.dataplane.waiting import until
 
@@ -296,6 +296,15 @@ def test_flapping_endpoints_do_not_distort_the_shares(phase: int, flaps: list[bo
         picks = taken(target, 1)
         without += [] if up else picks
     assert abs(without.count("shop/v2") - len(without) / 10) <= 1
+
+
+async def test_a_pattern_that_does_not_compile_is_reported_and_matches_nothing() -> None:
+    state, _ = configured()
+    bad = RouteMatch("shop/routes", "broken", "(", frozenset(), ())
+    grant = Grant("shop/t", frozenset({WEB}), http=(bad,))
+    state.apply(update(2, {"inbound": encode_inbound(Inbound("shop/web-1", WEB, grants=(grant,)))}))
+    assert state.revision == 2
+    assert len(state.quarantined()) == 1
 
 
 async def test_describe_shows_what_is_in_force() -> None:
