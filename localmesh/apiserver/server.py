@@ -151,7 +151,7 @@ class ApiServer:
     async def _open(self) -> None:
         self._load_certificate()
         self.port = self.settings.port
-        server = web.Server(self._handlers.handle, request_factory=_request, handler_cancellation=True)
+        server = web.Server(self._handlers.handle, request_factory=_request, handler_cancellation=True, access_log=None)
         self._runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN_SECONDS)
         await self._runner.setup()
         for host in self.settings.bind:

@@ -171,8 +171,9 @@ def _validate_custom(target: Target, obj: JsonObject, old: JsonObject | None) ->
     version = target.resource.schema_of(target.version)
     causes = structural.validate(obj, version.schema)
     causes += _validate_scale(version, obj)
-    incomplete = bool(causes) or not obj["metadata"].get("name")
-    if incomplete and version.has_rules and old is None:
+    # Duplicates in a list are found apart from the schema upstream, and do not keep rules from being checked.
+    incomplete = any(cause.reason != "FieldValueDuplicate" for cause in causes)
+    if (incomplete or not obj["metadata"].get("name")) and version.has_rules and old is None:
         causes.append(_RULES_SKIPPED)
     return causes
 
