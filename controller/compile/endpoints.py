@@ -226,7 +226,7 @@ class _Join:
             if entry.pod is not None:
                 touches.add(str(entry.pod))
                 pod = self.world.pods.get(entry.pod)
-                if pod is None or (pod.ips and entry.address not in pod.ips):
+                if pod is None or not (entry.address in pod.ips or pod.host_network):
                     continue
             else:
                 pod = self.pods_by_ip.get(entry.address)

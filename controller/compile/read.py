@@ -88,12 +88,21 @@ def _read_core(
 ) -> Reading:
     seen = _Object(ref, Node(obj))
     try:
+        _check_name(ref)
         value = reader(seen)
     except UnreadableError as error:
         value = None
         seen.findings.append(Finding(ref, Severity.ERROR, Reason.INVALID, error.message, error.field))
     findings = tuple(seen.findings)
     return Reading(ref, value, findings, _digest(repr((ref, _stable(value), findings))))
+
+
+def _check_name(ref: ObjectRef) -> None:
+    """Names make keys (`namespace/name:port`), so they must be there and hold no separator."""
+    if not ref.name or "/" in ref.name:
+        raise UnreadableError("metadata.name", f"expected a name, got {ref.name!r}")
+    if ref.kind != "Namespace" and (not ref.namespace or "/" in ref.namespace):
+        raise UnreadableError("metadata.namespace", f"expected a namespace, got {ref.namespace!r}")
 
 
 def _stable(value: Value | None) -> object:
@@ -263,17 +272,20 @@ def _slice_endpoint(node: Node, namespace: str) -> SliceEndpoint | None:
 def _pod(obj: _Object) -> Pod:
     spec, status, metadata = obj.root.at("spec"), obj.root.at("status"), obj.root.at("metadata")
     labels = metadata.at("labels").texts()
+    host_network = spec.at("hostNetwork").truth()
     containers = [*spec.at("containers").items(), *_native_sidecars(spec)]
     ports = [port for container in containers for port in _container_ports(container)]
     named = tuple(sorted({(name, port.port) for name, port in ports if name}))
     return Pod(
         name=obj.name,
-        ips=_pod_ips(spec, status),
+        ips=() if host_network else _pod_ips(status),
+        host_network=host_network,
         service_account=spec.at("serviceAccountName").text("default") or "default",
         labels=tuple(sorted(labels.items())),
         ready=_is_ready(status),
         terminating=metadata.at("deletionTimestamp").value is not None,
-        meshed=labels.get(MESHED_LABEL) == "true",
+        # A redirect in the host's network would catch everybody's traffic: such a pod has no sidecar.
+        meshed=labels.get(MESHED_LABEL) == "true" and not host_network,
         ports=tuple(sorted({port for _, port in ports if port.port not in _PROXY_PORTS}, key=_port_order)),
         named_ports=named,
         probes=_probes(containers, obj),
@@ -289,13 +301,10 @@ def _native_sidecars(spec: Node) -> list[Node]:
 def _container_ports(container: Node) -> list[tuple[str, InboundPort]]:
     found = []
     for node in container.at("ports").items():
-        number, transport, name = (
-            node.at("containerPort").port(),
-            node.at("protocol").text("TCP"),
-            node.at("name"),
-        )
+        name = node.at("name").text()
+        number, transport = node.at("containerPort").port(), node.at("protocol").text("TCP")
         if number and transport in ("TCP", "UDP"):
-            found.append((name.text(), InboundPort(number, spoken(transport, name.text()))))
+            found.append((name, InboundPort(number, spoken(transport, name))))
     return found
 
 
@@ -303,9 +312,9 @@ def _port_order(port: InboundPort) -> tuple[int, str]:
     return port.port, port.protocol
 
 
-def _pod_ips(spec: Node, status: Node) -> tuple[str, ...]:
-    """A pod on the host network shares its address, one that ended may have lost it to another."""
-    if spec.at("hostNetwork").truth() or status.at("phase").text() in ("Succeeded", "Failed"):
+def _pod_ips(status: Node) -> tuple[str, ...]:
+    """A pod that ended may have lost its addresses to another."""
+    if status.at("phase").text() in ("Succeeded", "Failed"):
         return ()
     ips = {node.at("ip").text() for node in status.at("podIPs").items()} | {status.at("podIP").text()}
     return tuple(sorted(ips - {""}))

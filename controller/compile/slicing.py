@@ -12,7 +12,6 @@ from ipaddress import ip_address
 from controller.compile.endpoints import endpoint_of, inbound_ports
 from controller.compile.snapshot import Snapshot
 from controller.compile.topology import address_key, lookup_names, named_service, split_host
-from controller.compile.world import Pod
 from smi.names import NamespacedName
 from smi.policy.codec import JSON, encode_cluster, encode_destination, encode_inbound
 from smi.policy.snapshot import PASSTHROUGH, Cluster, Destination, Protocol
@@ -62,16 +61,10 @@ def _at_name(snapshot: Snapshot, namespace: str, host: str, port: int) -> Destin
 
 
 def _single_pod(snapshot: Snapshot, pod: str, port: int) -> Destination:
-    known = _pod(snapshot, pod)
-    if known is None:
-        return PASSTHROUGH
+    known = snapshot.made_from.world.pods[NamespacedName.parse(pod)]
     targets = snapshot.made_from.endpoints.targets.get(pod, ())
     spoken = (known_port.protocol for known_port in inbound_ports(known, targets) if known_port.port == port)
     return Destination(port=port, protocol=next(spoken, Protocol.DETECT), cluster=f"pod/{pod}:{port}")
-
-
-def _pod(snapshot: Snapshot, pod: str) -> Pod | None:
-    return snapshot.made_from.world.pods.get(NamespacedName.parse(pod))
 
 
 def cluster_of(snapshot: Snapshot, key: str) -> Cluster:
@@ -82,7 +75,7 @@ def cluster_of(snapshot: Snapshot, key: str) -> Cluster:
     if not key.startswith("pod/"):
         return snapshot.clusters.get(key, ())
     name, _, port = key.removeprefix("pod/").rpartition(":")
-    pod = _pod(snapshot, name)
+    pod = snapshot.made_from.world.pods.get(NamespacedName.parse(name))
     if pod is None or not pod.ips:
         return ()
     ip = min(pod.ips, key=lambda ip: (":" in ip, ip))

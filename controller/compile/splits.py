@@ -116,8 +116,8 @@ def _check(split: LoweredSplit, root: Service | None, world: World, notes: _Note
             message = f"backend Service {name} does not exist; it is left out until it does"
             notes.warn(split.ref, Reason.BACKEND_NOT_FOUND, where, message)
             continue
-        for port in ports:
-            if not _exposes(backend, port):
-                lacks = f"backend Service {name} has no {port.transport} port {port.port}"
-                message = f"{lacks}, which root {split.root} has; it is left out for that port"
-                notes.warn(split.ref, Reason.PORT_MISMATCH, where, message)
+        missing = [f"{port.port}/{port.transport}" for port in ports if not _exposes(backend, port)]
+        if missing:
+            lacks = f"backend Service {name} does not expose port {', '.join(missing)}"
+            message = f"{lacks} of its root {split.root}; it is left out there"
+            notes.warn(split.ref, Reason.PORT_MISMATCH, where, message)

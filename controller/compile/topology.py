@@ -50,7 +50,8 @@ def split_host(key: str) -> tuple[str, int]:
     host, colon, port = key.rpartition(":")
     if not colon or not (port.isascii() and port.isdecimal()) or len(port) > 5:
         return "", 0
-    return host.strip("[]").lower().removesuffix("."), int(port)
+    number = int(port)
+    return (host.strip("[]").lower().removesuffix("."), number) if number <= 65535 else ("", 0)
 
 
 def lookup_names(host: str, namespace: str, cluster_domain: str) -> Iterator[tuple[str, ...]]:

@@ -70,6 +70,7 @@ class Pod:
     name: NamespacedName
     ips: tuple[str, ...]
     """Addresses that are this pod's alone; empty before it has one, when it ended, on the host network."""
+    host_network: bool
     service_account: str
     labels: tuple[tuple[str, str], ...]
     """Sorted."""
@@ -264,8 +265,6 @@ class _Gathered:
                 self.identity_bindings[name] = value
             case Settings():
                 self.settings = value
-            case None:
-                pass
 
 
 def _digest(scope: str, parts: list[str]) -> str:

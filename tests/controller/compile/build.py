@@ -34,7 +34,7 @@ def settings(**data: str) -> Obj:
 
 def service(
     name: str,
-    ports: Iterable[Mapping[str, object]] = ({"port": 80, "targetPort": 8080},),
+    ports: Iterable[Any] = ({"port": 80, "targetPort": 8080},),
     *,
     ns: str = "shop",
     ip: str = "None",

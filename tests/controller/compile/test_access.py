@@ -57,7 +57,7 @@ def test_routes_for_a_source() -> None:
     (grant,) = grants(*objects)
     assert grant.target == "shop/t"
     assert grant.sources == {WEB_ID, spiffe("teller", "bank")}
-    assert grant.tcp is grant.udp is grant.port is None
+    assert (grant.tcp, grant.udp, grant.port) == (None, None, None)
     assert [(match.group, match.name, match.path) for match in grant.http or ()] == [
         ("shop/items", "read", "/items")
     ]
@@ -89,6 +89,13 @@ def test_a_tcp_route_without_ports_is_every_port() -> None:
     )
     assert grant.tcp is not None
     assert grant.tcp.every
+
+
+def test_a_udp_route_concerns_udp_only() -> None:
+    route = build.smi("UDPRoute", "v1alpha4", "dns", {"matches": {"ports": [53]}})
+    (grant,) = grants(build.target("t", "api", ["web"], [{"kind": "UDPRoute", "name": "dns"}]), route)
+    assert grant.udp == PortSet(ports=frozenset({53}))
+    assert (grant.tcp, grant.http) == (None, None)
 
 
 def test_an_unknown_match_keeps_its_sibling() -> None:

@@ -218,6 +218,8 @@ def test_a_broken_object_harms_only_itself(objects: list[Obj], broken: Obj, data
     before = snapshot_of(*objects)
     after = snapshot_of(*objects, hurt)
     assert slices(after, before.inbound) == slices(before, before.inbound)
+    for pod in after.inbound:
+        slice_for(after, pod, ["10.9.9.9:1", "broken:80", "broken.broken:80"])
     for ref, status in before.conditions.items():
         assert after.conditions[ref] == status
 

@@ -132,6 +132,17 @@ def test_without_slices_the_selector_decides() -> None:
     assert found.clusters["shop/bare:80"] == ()
 
 
+def test_a_slice_of_no_service_and_a_port_name_no_container_has() -> None:
+    loose = build.endpoint_slice("api", [build.endpoint("api-0", "10.1.0.1")])
+    loose["metadata"]["labels"] = {}
+    found = joined(
+        build.service("api", [{"port": 80, "targetPort": "web"}], selector={"app": "api"}),
+        build.pod("api-0", "10.1.0.1", labels={"app": "api"}),
+        loose,
+    )
+    assert found.clusters == {"shop/api:80": ()}
+
+
 def test_an_address_between_two_pods_belongs_to_the_one_that_stays() -> None:
     leaving = build.pod("a", "10.1.0.1")
     leaving["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
@@ -202,3 +213,22 @@ def test_what_came_before_never_changes_the_result(history: list[World]) -> None
         found = compile_endpoints(world, before)
         assert found == compile_endpoints(world)
         before = (world, found)
+
+
+def test_a_pod_on_the_host_network_has_no_sidecar() -> None:
+    obj = build.pod("agent", "192.168.0.1")
+    obj["spec"]["hostNetwork"] = True
+    found = joined(
+        build.service("api"), obj, build.endpoint_slice("api", [build.endpoint("agent", "192.168.0.1")])
+    )
+    assert found.clusters["shop/api:80"] == (Endpoint("192.168.0.1", 8080, "shop/agent", None),)
+    assert found.pods_by_ip == {}
+
+
+def test_a_pod_that_ended_serves_nobody() -> None:
+    obj = build.pod("api-0", "10.1.0.1")
+    obj["status"]["phase"] = "Failed"
+    found = joined(
+        build.service("api"), obj, build.endpoint_slice("api", [build.endpoint("api-0", "10.1.0.1")])
+    )
+    assert found.clusters["shop/api:80"] == ()

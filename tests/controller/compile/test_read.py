@@ -72,7 +72,11 @@ def test_headless_and_external_services() -> None:
 
 def test_pod_keeps_what_matters() -> None:
     container = {
-        "ports": [{"containerPort": 8080, "name": "http"}, {"containerPort": 53, "protocol": "UDP"}],
+        "ports": [
+            {"containerPort": 8080, "name": "http"},
+            {"containerPort": 53, "protocol": "UDP"},
+            {"containerPort": 132, "protocol": "SCTP"},
+        ],
         "readinessProbe": {"httpGet": {"port": "http", "path": "/ready//now?full=1"}},
         "livenessProbe": {"httpGet": {"port": 8081, "path": "live"}},
         "startupProbe": {"httpGet": {"port": 8081, "path": "/", "scheme": "HTTPS"}},
@@ -145,6 +149,42 @@ def test_a_wrong_type_is_one_finding_with_its_path() -> None:
     (finding,) = reading.findings
     assert finding.severity is Severity.ERROR
     assert finding.field == "spec.ports[1].port"
+
+
+@pytest.mark.parametrize(("ns", "name"), [("", "api"), ("shop", ""), ("shop", "a/b"), ("a/b", "api")])
+def test_an_object_that_no_key_can_name(ns: str, name: str) -> None:
+    reading = from_kubernetes("Pod", build.pod(name, "10.1.0.1", ns=ns))
+    assert reading.value is None
+    assert [finding.severity for finding in reading.findings] == [Severity.ERROR]
+
+
+def test_a_probe_path_that_no_request_can_have() -> None:
+    container = {
+        "livenessProbe": {"httpGet": {"port": 8080, "path": "/%zz"}},
+        "readinessProbe": {"httpGet": {"port": "nowhere", "path": "/"}},
+    }
+    reading = from_kubernetes("Pod", build.pod("api-0", "10.1.0.1", containers=[container]))
+    assert isinstance(reading.value, Pod)
+    assert reading.value.probes == ()
+    (finding,) = reading.findings
+    assert finding.field == "spec.containers[0].livenessProbe.httpGet.path"
+
+
+def test_an_object_of_another_kind_than_announced() -> None:
+    reading = from_kubernetes("TrafficSplit", build.tcp_route("t", 80))
+    assert reading.value is None
+    assert reading.ref.kind == "TrafficSplit"
+    assert [finding.reason for finding in reading.findings] == [Reason.INVALID]
+
+
+def test_fields_out_of_range() -> None:
+    port = from_kubernetes("Service", build.service("api", [{"port": 65536}]))
+    assert [finding.field for finding in port.findings] == ["spec.ports[0].port"]
+    text = from_kubernetes("Service", build.service("api", [{"port": True}]))
+    assert [finding.message for finding in text.findings] == ["expected a whole number, got bool"]
+    obj = build.endpoint_slice("api", [{"addresses": []}], [{"port": 1, "protocol": "SCTP"}, {"name": "any"}])
+    found = read(obj)
+    assert (found.ports, found.endpoints) == ((), ())
 
 
 def test_an_unreadable_smi_object_is_still_known() -> None:

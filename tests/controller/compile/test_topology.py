@@ -35,6 +35,7 @@ def test_search_order_of_a_short_name() -> None:
         ("api", "", 0),
         ("api:http", "", 0),
         ("api:999999", "", 0),
+        ("api:65536", "", 0),
         ("", "", 0),
     ],
 )
