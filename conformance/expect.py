@@ -87,17 +87,21 @@ def _low_end(picks: int, share: Fraction, tail: Fraction) -> int:
 
 
 def judge_shares(
-    weights: Mapping[str, int], counts: Mapping[str, int], error: Fraction = ERROR_RATE
+    weights: Mapping[str, int],
+    counts: Mapping[str, int],
+    error: Fraction = ERROR_RATE,
+    picks: int | None = None,
 ) -> tuple[Share, ...]:
     """Judge counted answers per backend against `weights` (whole numbers, not all zero).
 
-    The error rate holds for all backends together. Whoever answered without being among the
+    `picks` is how many answers there should have been, where that is known; otherwise how many there
+    were. The error rate holds for all backends together. Whoever answered without being among the
     weights is listed as well, wanted 0 and allowed 0.
     """
     total = sum(weights.values())
     if total <= 0 or any(weight < 0 for weight in weights.values()):
         raise ValueError(f"weights {dict(weights)}: expected whole numbers >= 0, not all 0")
-    picks = sum(counts.values())
+    picks = sum(counts.values()) if picks is None else picks
     names = [*weights, *sorted(set(counts) - set(weights))]
     each = error / len(weights)
     shares = []

@@ -91,7 +91,7 @@ def shares(count: Count, tally: Tally) -> tuple[Share, ...]:
 
 def judge_count(count: Count, tally: Tally) -> Verdict:
     """Judge counted shares: every answer a 200, and every backend within its exact bound."""
-    parts = shares(count, tally)
+    parts = judge_shares(dict(count.weights), tally.servers or {}, picks=count.picks)
     wanted = ", ".join(f"{part.name} {part.bound}" for part in parts)
     observed = ", ".join(f"{part.name} {part.count}" for part in parts)
     failed = {name: n for name, n in (tally.other or {}).items() if n}

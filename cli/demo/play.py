@@ -31,7 +31,8 @@ async def play(stage: Stage, screen: Screen, story: Sequence[Step]) -> Outcome:
     """Play every step; what does not come out as announced is a verdict, not an exception."""
     outcome = Outcome()
     for number, step in enumerate(story, 1):
-        screen.step(number, len(story), step, manifest_text(step.manifest), inventory(step))
+        yaml = manifest_text(step.manifest) if step.whole_yaml else inventory(step)
+        screen.step(number, len(story), step, yaml)
         outcome.verdicts[step.title] = await _play_step(stage, screen, step, outcome)
     return outcome
 
@@ -84,7 +85,7 @@ async def _count_all(
             row.tally = await stage.count(count, show)
             table.refresh()
             verdicts.append(judge_count(count, row.tally))
-    screen.shares(outcome.shares)
+    screen.shares(outcome.shares[-len(counts) :])
     for verdict in verdicts:
         if not verdict.ok:
             screen.verdict(verdict)
@@ -92,12 +93,13 @@ async def _count_all(
 
 
 def inventory(step: Step) -> str:
-    """The objects of a step's manifest in one line per kind, for a manifest too long to print."""
+    """The first object of a manifest too long to print, and the names of all others, by kind."""
+    first = manifest_text(step.manifest).split("---\n")[0]
     kinds: dict[str, list[str]] = {}
-    for obj in manifest_objects(step.manifest):
+    for obj in manifest_objects(step.manifest)[1:]:
         kinds.setdefault(obj["kind"], []).append(obj["metadata"]["name"])
-    lines = [f"{kind:<16}{', '.join(names)}" for kind, names in kinds.items()]
-    return "\n".join([f"cli/demo/manifests/{step.manifest}:", *lines])
+    lines = [f"# {kind + ':':<16}{', '.join(names)}" for kind, names in kinds.items()]
+    return "\n".join([first.strip(), "---", f"# and, in cli/demo/manifests/{step.manifest}:", *lines])
 
 
 def _announce_ready(screen: Screen) -> Callable[[int, int], None]:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from rich.console import Console, RenderableType
+from rich import box
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.markdown import Markdown
 from rich.padding import Padding
@@ -26,6 +27,7 @@ from cli.demo.judge import Tally, Verdict, shares
 from cli.demo.story import Count, Step
 
 PICTURE_WIDTH: Final = 104
+BAR_WIDTH: Final = 74
 REFRESH: Final = 12
 """Frames per second of the live table."""
 
@@ -72,17 +74,12 @@ class Screen:
         """A remark that does not belong in the picture."""
         self._console.print(Text(text, style="dim"))
 
-    def step(self, number: int, total: int, step: Step, yaml: str, summary: str) -> None:
+    def step(self, number: int, total: int, step: Step, yaml: str) -> None:
         """Announce a step: what it is about, what is applied, how kubectl does the same."""
         self._show(Text(""))
         self._show(Rule(f"[bold]{number}/{total}  {step.title}[/]", align="left", style="cyan"))
         self._show(Padding(Markdown(step.text), (0, 0, 0, 2)))
-        if step.show_yaml:
-            self._console.print(
-                Padding(Syntax(yaml.strip(), "yaml", background_color="default"), (1, 0, 0, 4))
-            )
-        else:
-            self._console.print(Padding(Text(summary, style="dim"), (1, 0, 0, 4)))
+        self._console.print(Padding(Syntax(yaml.strip(), "yaml", background_color="default"), (1, 0, 0, 4)))
         command = Syntax(step.kubectl, "bash", background_color="default", word_wrap=True)
         self._console.print(Padding(command, (1, 0, 1, 4)))
 
@@ -106,17 +103,18 @@ class Screen:
     def counting(self, rows: Sequence[ShareRow]) -> Iterator[Live]:
         """The live table of shares; call `refresh` on what this yields after each batch."""
         with Live(
-            get_renderable=lambda: Padding(share_table(rows), (0, 0, 0, 2)),
+            get_renderable=lambda: _counting(rows),
             console=self._console,
             refresh_per_second=REFRESH,
-            transient=False,
         ) as live:
             yield live
+        if not self._console.is_terminal:
+            self._console.print()  # Live ends without a line break where it cannot redraw
 
     def shares(self, rows: Sequence[ShareRow]) -> None:
         """The finished table, for the picture only: the terminal has seen it live."""
         if self._picture is not None:
-            self._picture.print(Padding(share_table(rows), (0, 0, 0, 2)))
+            self._picture.print(Padding(share_table(rows), (0, 0, 0, 1)))
 
     def summary(self, verdicts: Mapping[str, Sequence[Verdict]], seconds: float) -> None:
         """The closing table: one line per step, and what did not come out as announced."""
@@ -156,16 +154,26 @@ def _style(verdict: Verdict) -> str:
     return "bold" if verdict.ok else "bold red"
 
 
+def _counting(rows: Sequence[ShareRow]) -> RenderableType:
+    """The table and, while requests flow, the progress of the last row."""
+    table = Padding(share_table(rows), (0, 0, 0, 1))
+    if not rows or rows[-1].tally.sent >= rows[-1].count.picks:
+        return table
+    tally, picks = rows[-1].tally, rows[-1].count.picks
+    bar = ProgressBar(total=picks, completed=tally.sent, width=BAR_WIDTH)
+    return Group(table, Padding(bar, (0, 0, 0, 2)))
+
+
 def share_table(rows: Sequence[ShareRow]) -> Table:
-    """Wanted beside observed share per backend, the exact bound, the progress, and the time to live."""
-    table = Table(header_style="bold")
-    table.add_column("Wanted", no_wrap=True)
+    """Wanted beside observed share per backend, the exact bound, and the time to live."""
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", padding=(0, 1, 0, 0))
+    table.add_column("wanted", no_wrap=True)
     names = [name for name, _ in rows[0].count.weights] if rows else []
     for name in names:
-        table.add_column(f"{name} observed", justify="right", no_wrap=True)
+        table.add_column(name, justify="right", no_wrap=True)
         table.add_column("allowed", justify="right", style="dim", no_wrap=True)
-    table.add_column("Requests", no_wrap=True)
-    table.add_column("Live after", justify="right", no_wrap=True)
+    table.add_column("of", justify="right", no_wrap=True)
+    table.add_column("live", justify="right", no_wrap=True)
     for row in rows:
         table.add_row(*_share_cells(row, names))
     return table
@@ -176,13 +184,8 @@ def _share_cells(row: ShareRow, names: Sequence[str]) -> list[RenderableType]:
     cells: list[RenderableType] = [Text(row.count.label, style="bold")]
     for name in names:
         part = parts[name]
-        style = "green" if part.ok else "bold red"
-        observed = f"{part.count:>4}  {100 * float(part.observed):5.1f} %"
-        cells += [Text(observed, style=style), str(part.bound)]
-    done = row.tally.sent
-    if done < row.count.picks:
-        cells.append(ProgressBar(total=row.count.picks, completed=done, width=12))
-    else:
-        cells.append(Text(f"{done} ✔" if all(p.ok for p in parts.values()) else f"{done} ✘"))
+        observed = f"{part.count}  {100 * float(part.observed):5.1f} %"
+        cells += [Text(observed, style="green" if part.ok else "bold red"), str(part.bound)]
+    cells.append(str(row.tally.sent))
     cells.append("" if row.live is None else f"{1000 * row.live:.0f} ms")
     return cells

@@ -64,10 +64,10 @@ class Count:
 
     @property
     def label(self) -> str:
-        """`90 / 10`, with the header that selects the requests where there is one."""
+        """`90/10`, with the name of the header that selects the requests where there is one."""
         total = sum(weight for _, weight in self.weights)
-        shares = " / ".join(f"{100 * weight // total}" for _, weight in self.weights)
-        return shares + "".join(f" ({name})" for name, _ in self.headers)
+        shares = "/".join(f"{100 * weight // total}" for _, weight in self.weights)
+        return " ".join([shares, *(name for name, _ in self.headers)])
 
 
 Check = Ask | Dial | Count
@@ -87,7 +87,8 @@ class Step:
     """(apiVersion, kind, name)."""
     live_within: float | None = None
     """Seconds within which the change is announced to be live; None = measured and only shown."""
-    show_yaml: bool = True
+    whole_yaml: bool = True
+    """False: the manifest is too long to print; its first object and a list of the others are shown."""
 
 
 _SPLIT: Final = ("split.smi-spec.io/v1alpha4", "TrafficSplit", "api-rollout")
@@ -130,7 +131,7 @@ STORY: Final = (
         ),
         manifest="shop.yaml",
         kubectl=_apply("shop.yaml"),
-        show_yaml=False,
+        whole_yaml=False,
         checks=(
             Ask("web", "GET", "/items", 403, "no-traffic-target"),
             Ask("stranger", "GET", "/items", 403, "no-traffic-target"),

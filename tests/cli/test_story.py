@@ -65,6 +65,7 @@ def test_the_rollout_announces_what_its_manifests_say() -> None:
 def test_a_long_manifest_is_told_by_kind() -> None:
     text = inventory(STORY[0])
     assert "shop.yaml" in text
+    assert "smi-mesh.io/inject: enabled" in text
     assert "web, stranger, api-v1, api-v2, db" in text
 
 
@@ -73,7 +74,7 @@ def test_the_story_is_drawn_on_terminal_and_picture(tmp_path: Path) -> None:
     screen = Screen(Console(file=file, width=120), draw=True)
     screen.opening("netns", 7.5)
     step = STORY[3]
-    screen.step(4, 8, step, manifest_text(step.manifest), inventory(step))
+    screen.step(4, 8, step, manifest_text(step.manifest))
     screen.live(0.042)
     screen.live(None)
     (count,) = step.checks
