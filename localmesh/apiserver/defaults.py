@@ -401,7 +401,9 @@ INITIAL_STATUS: Mapping[str, Default] = {
     "services": _load_balancer_status,
     "ingresses.networking.k8s.io": _load_balancer_status,
     "persistentvolumeclaims": lambda obj: obj.__setitem__("status", {"phase": "Pending"}),
-    **dict.fromkeys(("deployments.apps", "daemonsets.apps", "jobs.batch", "cronjobs.batch", "nodes"), _empty_status),
+    **dict.fromkeys(
+        ("deployments.apps", "daemonsets.apps", "jobs.batch", "cronjobs.batch", "nodes"), _empty_status
+    ),
     "replicasets.apps": lambda obj: obj.__setitem__("status", {"replicas": 0}),
     "statefulsets.apps": lambda obj: obj.__setitem__("status", {"replicas": 0, "availableReplicas": 0}),
     "replicationcontrollers": lambda obj: obj.__setitem__("status", {"replicas": 0}),

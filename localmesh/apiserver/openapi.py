@@ -72,7 +72,11 @@ class OpenApi:
             self._hashes = {}
 
     def _group_versions(self) -> list[str]:
-        named = [f"apis/{group}/{version}" for group in self._registry.groups() for version in self._versions(group)]
+        named = [
+            f"apis/{group}/{version}"
+            for group in self._registry.groups()
+            for version in self._versions(group)
+        ]
         return ["api/v1", *named]
 
     def _versions(self, group: str) -> list[str]:
@@ -277,12 +281,20 @@ _PARAMETERS = [
 
 def _paths(resource: Resource, version: str, name: str) -> dict[str, JsonObject]:
     root = f"/apis/{resource.group}/{version}" if resource.group else f"/api/{version}"
-    base = f"{root}/namespaces/{{namespace}}/{resource.plural}" if resource.namespaced else f"{root}/{resource.plural}"
+    base = (
+        f"{root}/namespaces/{{namespace}}/{resource.plural}"
+        if resource.namespaced
+        else f"{root}/{resource.plural}"
+    )
     kind = {"group": resource.group, "version": version, "kind": resource.kind}
     answer = {"200": {"description": "OK", "content": _content(name)}}
 
     def operation(action: str, *, writes: bool = False) -> JsonObject:
-        result: JsonObject = {"x-kubernetes-action": action, "x-kubernetes-group-version-kind": kind, "responses": answer}
+        result: JsonObject = {
+            "x-kubernetes-action": action,
+            "x-kubernetes-group-version-kind": kind,
+            "responses": answer,
+        }
         return {**result, "parameters": _PARAMETERS} if writes else result
 
     collection = {"get": operation("list"), "post": operation("post", writes=True)}

@@ -145,13 +145,16 @@ class ApiServer:
         """Close listeners and connections, then the store. Safe to call twice."""
         runner, self._runner = self._runner, None
         if runner is not None:
+            self.core.rest.store.end_watches()
             await runner.cleanup()
         await self.core.close()
 
     async def _open(self) -> None:
         self._load_certificate()
         self.port = self.settings.port
-        server = web.Server(self._handlers.handle, request_factory=_request, handler_cancellation=True, access_log=None)
+        server = web.Server(
+            self._handlers.handle, request_factory=_request, handler_cancellation=True, access_log=None
+        )
         self._runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN_SECONDS)
         await self._runner.setup()
         for host in self.settings.bind:

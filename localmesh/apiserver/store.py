@@ -74,11 +74,12 @@ class Store:
     def __init__(self, path: Path | None = None, *, window: int = WINDOW, slack: int = SLACK) -> None:
         """Open the journal at `path` (None: memory only) and replay it."""
         self._journal = Journal(path)
-        self._window = window
-        self._slack = slack
+        self.window = window
+        self.slack = slack
         self._tables: dict[str, _Table] = {}
         self._revision = 0
         self._listeners: list[Callable[[str, Change], None]] = []
+        self.closing = False
         self._replay()
 
     @property
@@ -180,6 +181,12 @@ class Store:
         finally:
             table.waiters.discard(event)
 
+    def end_watches(self) -> None:
+        """Tell every watcher that the server is going away."""
+        self.closing = True
+        for resource in self._tables:
+            self.wake(resource)
+
     def wake(self, resource: str) -> None:
         """Make watchers of `resource` look whether it is still served."""
         for waiter in self._table(resource).waiters:
@@ -206,11 +213,11 @@ class Store:
             listener(resource, change)
         for waiter in table.waiters:
             waiter.set()
-        if len(table.changes) >= self._window + self._slack:
+        if len(table.changes) >= self.window + self.slack:
             self._trim(resource, table)
 
     def _trim(self, resource: str, table: _Table) -> None:
-        excess = len(table.changes) - self._window
+        excess = len(table.changes) - self.window
         old, table.changes = table.changes[:excess], table.changes[excess:]
         table.dropped += excess
         table.floor = old[-1].revision

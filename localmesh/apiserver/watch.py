@@ -78,7 +78,7 @@ class Watcher:
             for batch in self._initial():
                 yield batch
             next_bookmark = self._next_bookmark(loop.time(), end)
-            while loop.time() < end and self._still_served():
+            while loop.time() < end and not self._store.closing:
                 written.clear()
                 try:
                     changes = self._store.changes(self._resource, position)[:BATCH]
@@ -90,6 +90,8 @@ class Watcher:
                 if batch:
                     yield batch
                 if not changes:
+                    if not self._still_served():
+                        return
                     if loop.time() >= next_bookmark:
                         next_bookmark = self._next_bookmark(loop.time(), end)
                         yield [Event("BOOKMARK", revision=self._current())]

@@ -287,7 +287,10 @@ async def test_a_definition_is_served_at_once(call: Client) -> None:
         while (await call("GET", N)).status != 200:
             await asyncio.sleep(0)
     conditions = (await call("GET", f"{CRDS}/widgets.demo.io")).body["status"]["conditions"]
-    assert {row["type"]: row["status"] for row in conditions} == {"NamesAccepted": "True", "Established": "True"}
+    assert {row["type"]: row["status"] for row in conditions} == {
+        "NamesAccepted": "True",
+        "Established": "True",
+    }
 
 
 @pytest.mark.parametrize("case", sorted(DIFFERENT))
