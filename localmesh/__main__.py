@@ -8,9 +8,12 @@ import json
 import logging
 import sys
 from dataclasses import asdict
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from localmesh import cluster, daemon
+
+LOG_BYTES = 4 * 1024 * 1024
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -32,9 +35,15 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("asyncio").setLevel(logging.WARNING)
-    settings = daemon.Settings(options.state_dir.resolve(), options.mode, options.images, options.port)
+    state_dir: Path = options.state_dir.resolve()
+    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    log = RotatingFileHandler(state_dir / "daemon.log", maxBytes=LOG_BYTES, backupCount=1)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", handlers=[log]
+    )
+    for noisy in ("asyncio", "aiohttp.access"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    settings = daemon.Settings(state_dir, options.mode, options.images, options.port)
     return asyncio.run(daemon.run(settings))
 
 

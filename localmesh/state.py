@@ -18,6 +18,7 @@ DAEMON_MARK: Final = "LOCALMESH_DAEMON"
 OUR_FILES: Final = (
     "daemon.json",
     "daemon.log",
+    "daemon.log.1",
     "daemon.lock",
     "network.json",
     "kubeconfig",

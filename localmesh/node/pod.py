@@ -231,9 +231,9 @@ class PodRunner:
         if delete:
             await self._write_last()
         await self.context.network.detach(self.uid)
-        if delete:
-            await self._delete()
+        if delete:  # the object goes last: when it is gone, so is everything of the pod
             await asyncio.to_thread(shutil.rmtree, self.context.pod_dir(self.uid), ignore_errors=True)
+            await self._delete()
         self.done.set()
 
     async def _write_last(self) -> None:
