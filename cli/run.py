@@ -11,11 +11,9 @@ import click
 
 from cli.errors import Failed
 from cli.kube import KubeconfigError, KubeError
+from cli.main import INTERRUPTED, TERMINATED
 
 T = TypeVar("T")
-
-INTERRUPTED: Final = 130
-TERMINATED: Final = 143
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
