@@ -44,7 +44,13 @@ def webhook_app(sidecar: Callable[[], Sidecar], convert: Convert, metrics: Metri
     async def judge(request: web.Request) -> web.Response:
         review = await _review(request)
         asked = review["request"]
-        found = validate(str(asked.get("operation") or ""), asked.get("object"))
+        mesh = sidecar()
+        found = validate(
+            str(asked.get("operation") or ""),
+            asked.get("object"),
+            trust_domain=mesh.trust_domain,
+            cluster_domain=mesh.cluster_domain,
+        )
         metrics.admissions.labels(VALIDATE_PATH, "allowed" if found.allowed else "refused").inc()
         return _respond(review, _from_verdict(found))
 

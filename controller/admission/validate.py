@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
-
-from smi.lower import validate as findings_of
+from typing import Final
 
 from smi.findings import Finding, Severity
+from smi.lower import validate as findings_of
 
 _LONGEST_WARNING: Final = 256  # longer ones may be cut by the API server
 _MOST_WARNINGS: Final = 16
@@ -25,11 +24,13 @@ class Verdict:
     warnings: tuple[str, ...] = ()
 
 
-def validate(operation: str, obj: dict[str, Any] | None) -> Verdict:
+def validate(operation: str, obj: object, *, trust_domain: str, cluster_domain: str) -> Verdict:
     """Judge one object as it would be stored; a DELETE is always allowed."""
-    if operation == "DELETE" or obj is None:
+    if operation == "DELETE":
         return Verdict(allowed=True)
-    return verdict(findings_of(obj))
+    if not isinstance(obj, dict):
+        return Verdict(allowed=False, message="the request holds no object")
+    return verdict(findings_of(obj, trust_domain=trust_domain, cluster_domain=cluster_domain))
 
 
 def verdict(findings: Iterable[Finding]) -> Verdict:

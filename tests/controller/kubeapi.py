@@ -6,6 +6,7 @@ watches are tested against the real localmesh API server instead.
 
 from __future__ import annotations
 
+import asyncio
 import copy
 from collections.abc import Mapping
 
@@ -33,6 +34,8 @@ class StoredObjects:
         self.writes: list[tuple[str, str, Object]] = []
         """(verb, path, body) of every write, in order."""
         self.fails_with: KubeError | None = None
+        self.failed = asyncio.Event()
+        """Set once a call has failed with `fails_with`."""
         self._version = 0
 
     async def get(self, path: str, params: Mapping[str, str] | None = None) -> Object:
@@ -47,7 +50,7 @@ class StoredObjects:
         where = f"{path}/{obj['metadata']['name']}"
         if where in self.objects:
             raise KubeError(409, "AlreadyExists", where)
-        return self._store(where, obj)
+        return self.put(where, obj)
 
     async def replace(self, path: str, obj: Object) -> Object:
         self._fail()
@@ -55,7 +58,7 @@ class StoredObjects:
         before = await self.get(path)
         if obj["metadata"].get("resourceVersion") != before["metadata"]["resourceVersion"]:
             raise KubeError(409, "Conflict", path)
-        return self._store(path, obj)
+        return self.put(path, obj)
 
     async def merge(self, path: str, patch: Object) -> Object:
         self._fail()
@@ -64,13 +67,15 @@ class StoredObjects:
         before = await self.get(owner)
         merged = merge_patch(before, patch)
         assert isinstance(merged, dict)
-        return self._store(owner, merged)
+        return self.put(owner, merged)
 
     def _fail(self) -> None:
         if self.fails_with is not None:
+            self.failed.set()
             raise self.fails_with
 
-    def _store(self, path: str, obj: Object) -> Object:
+    def put(self, path: str, obj: Object) -> Object:
+        """Store an object as it is; returns it with its new resourceVersion."""
         self._version += 1
         stored = copy.deepcopy(obj)
         stored["metadata"]["resourceVersion"] = str(self._version)
