@@ -1,4 +1,4 @@
-"""`python -m localmesh`: the daemon (`run`), and `up`, `down`, `status` for scripts. The CLI has nicer ones."""
+"""`python -m localmesh`: the daemon (`run`), and `up`, `down`, `status` for scripts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clusters from the outside: start one, find it, stop it, clean up after a crash. What the CLI and tests call.
+"""Clusters from the outside: start one, find it, stop it, clean up after a crash.
 
 All functions block. They work on a state directory alone: the daemon may be running, gone, or killed at any
 point before. `down` must always succeed in leaving nothing behind.
@@ -131,7 +131,8 @@ def _wait_until_ready(state_dir: Path, progress: Progress, timeout_s: float) -> 
             )
         time.sleep(POLL_S)
     raise ClusterError(
-        f"the cluster was not ready within {timeout_s:.0f} s (phase: {shown or 'none'}):\n{_log_text(state_dir)}"
+        f"the cluster was not ready within {timeout_s:.0f} s (phase: {shown or 'none'}):\n"
+        f"{_log_text(state_dir)}"
     )
 
 

@@ -1,7 +1,7 @@
 """The daemon of one cluster: network, API server, controllers and node in one process, until SIGTERM.
 
-Start order is the order of the steps in `serve`; everything is taken down in reverse. `cluster` starts and stops
-this process; nothing here talks to a terminal.
+Start order is the order of the steps in `serve`; everything is taken down in reverse. `cluster` starts and
+stops this process; nothing here talks to a terminal.
 """
 
 from __future__ import annotations
@@ -205,8 +205,8 @@ async def _network(settings: Settings, info: Info) -> tuple[Network, str, str]:
         taken = network.plan.service_cidr
         await network.close()
         raise StartError(
-            f"the Services of this cluster live in {preferred}, which something else uses now ({taken} would be "
-            "free); stop the other one, or run `down` to begin anew"
+            f"the Services of this cluster live in {preferred}, which something else uses now ({taken} would "
+            "be free); stop the other one, or run `down` to begin anew"
         )
     return network, mode, why
 

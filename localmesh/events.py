@@ -1,4 +1,4 @@
-"""Events about objects, counted instead of repeated, written in the background and forgotten after an hour."""
+"""Events about objects: counted instead of repeated, written in the background, forgotten after an hour."""
 
 from __future__ import annotations
 

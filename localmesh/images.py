@@ -105,7 +105,8 @@ class ImageTable:
         return (
             f"image {image!r} is not in the image table: localmesh runs local commands instead of images. "
             f"Known: {known}. To add it: kubectl -n {EXTENSION_NAMESPACE} create configmap "
-            f"{EXTENSION_CONFIG_MAP} --from-literal=images='{without_tag(image)}: {{command: [/path/to/program]}}' "
+            f"{EXTENSION_CONFIG_MAP} --from-literal=images="
+            f"'{without_tag(image)}: {{command: [/path/to/program]}}' "
             f"(or `--images FILE` of `smi-mesh local up` with the same YAML)"
         )
 

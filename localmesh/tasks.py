@@ -56,6 +56,6 @@ async def keep_running(name: str, work: Callable[[], Awaitable[Any]], pause_s: f
     while True:
         try:
             await work()
-        except Exception:  # any failure of a control loop is logged and the loop goes on, by design
+        except Exception:  # noqa: BLE001 (any failure of a control loop is logged and the loop goes on, by design)
             _log.exception("%s failed; it starts again in %.1f s", name, pause_s)
         await asyncio.sleep(pause_s)

@@ -178,7 +178,7 @@ class DeploymentController:
         return created
 
     async def _count_collision(self, deployment: dict[str, Any], collisions: int) -> None:
-        """The name is taken by a ReplicaSet with another template or another owner: hash differently next time."""
+        """The name is taken by a ReplicaSet of another template or owner: hash differently next time."""
         meta = deployment["metadata"]
         patch = {"status": {"collisionCount": collisions + 1}}
         await self._api.patch(RESOURCE, meta["namespace"], meta["name"], patch, subresource="status")

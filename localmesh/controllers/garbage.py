@@ -1,7 +1,7 @@
 """Garbage collection by ownerReferences: background, foreground and orphaning deletion.
 
-A graph of uids is kept from watches on every resource, custom ones included. Whether an owner exists is always
-asked of the API (by uid), never concluded from the graph alone.
+A graph of uids is kept from watches on every resource, custom ones included. Whether an owner exists is
+always asked of the API (by uid), never concluded from the graph alone.
 """
 
 from __future__ import annotations

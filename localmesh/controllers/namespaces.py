@@ -1,4 +1,4 @@
-"""Namespaces: their first inhabitants (ServiceAccount `default`, ConfigMap `kube-root-ca.crt`) and their end."""
+"""Namespaces: their first inhabitants (ServiceAccount, root certificate) and their end."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def owner_reference(owner: Mapping[str, Any], api_version: str, kind: str) -> di
 
 
 def selects(selector: Mapping[str, Any] | None, labels: Mapping[str, str] | None) -> bool:
-    """A LabelSelector (matchLabels, matchExpressions) against labels; an empty selector selects nothing here."""
+    """A LabelSelector (matchLabels, matchExpressions) against labels; an empty one selects nothing here."""
     if not selector:
         return False
     have = labels or {}
@@ -60,7 +60,7 @@ def _holds(expression: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
 async def claim(
     api: Api, owner: Mapping[str, Any], api_version: str, kind: str, resource: str
 ) -> list[dict[str, Any]]:
-    """The objects `owner` controls; matching orphans are adopted, controlled ones that match no more released."""
+    """The objects `owner` controls; matching orphans are adopted, those that match no more released."""
     namespace, uid = owner["metadata"]["namespace"], owner["metadata"]["uid"]
     selector = owner["spec"].get("selector")
     leaving = "deletionTimestamp" in owner["metadata"]

@@ -1,4 +1,4 @@
-"""A Deployment's status: counters and the conditions Available and Progressing. Pure, the clock is a parameter."""
+"""A Deployment's status: counters, and the conditions Available and Progressing. Pure, clock given."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Deployment decisions: template hash, surge and unavailable, how far to scale each ReplicaSet. Pure.
 
-Follows the upstream deployment controller (rolling.go, sync.go, progress.go) in behaviour; the recorded timeline
-is kubernetes-api.md, Appendix F.
+Follows the upstream deployment controller (rolling.go, sync.go, progress.go) in behaviour; the recorded
+timeline is kubernetes-api.md, Appendix F.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def new_size(deployment: Mapping[str, Any], new: int, everything: int) -> int:
 
 
 def shrink_old(deployment: Mapping[str, Any], new: ReplicaSet, old: Sequence[ReplicaSet]) -> list[Scale]:
-    """How to scale the old ReplicaSets down without falling below the minimum: broken pods first, oldest first."""
+    """How to scale old ReplicaSets down without falling below the minimum: broken pods first, then by age."""
     sizes = {rs["metadata"]["name"]: size(rs) for rs in old}
     total_old = sum(sizes.values())
     if not total_old:

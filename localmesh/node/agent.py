@@ -339,8 +339,10 @@ class NodeAgent:
 
     def limits(self) -> list[str]:
         general = [
-            "Containers are local processes that share this machine's CPU, memory and process table; resource "
-            "limits are not enforced, and a container that runs as root is root on this machine.",
+            (
+                "Containers are local processes that share this machine's CPU, memory and process table; "
+                "resource limits are not enforced, and a container that runs as root is root on this machine."
+            ),
             "gRPC probes only check that the port accepts a connection.",
             "NetworkPolicy, PersistentVolumes and ResourceQuotas are stored but have no effect.",
         ]

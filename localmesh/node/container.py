@@ -335,7 +335,8 @@ class ContainerRunner:
         if self._failures:
             pause = min(BACK_OFF_FIRST_S * 2 ** (self._failures - 1), BACK_OFF_MAX_S)
             pod = self._view.pod["metadata"]
-            message = f"back-off {pause:g}s restarting failed container={self.name} pod={pod['name']}_{pod['namespace']}"
+            where = f"container={self.name} pod={pod['name']}_{pod['namespace']}"
+            message = f"back-off {pause:g}s restarting failed {where}"
             self._warn("BackOff", f"Back-off restarting failed container {self.name} in pod {pod['name']}")
             self._wait("CrashLoopBackOff", message)
             await asyncio.sleep(pause)

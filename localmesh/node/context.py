@@ -20,7 +20,7 @@ IssueToken = Callable[[str, str, str, int, tuple[str, str]], Awaitable[str]]
 
 @dataclass(slots=True)
 class NodeContext:
-    """Shared by all runners of the node. `images` changes; `images_changed` is set and replaced when it does."""
+    """Shared by all runners of the node. When `images` is replaced, `images_changed` is set and replaced."""
 
     api: Api
     network: Network

@@ -89,7 +89,7 @@ def _add_service(service: ServiceName, name: str, add: Callable[..., None]) -> N
         return
     if service.ready:
         add(name, *(Record(A, address) for address in service.ready))
-    named = dict((address, host) for host, address in service.hosts)
+    named = {address: host for host, address in service.hosts}
     for address in service.ready:
         label = named.get(address) or address.replace(".", "-")
         add(f"{label}.{name}", Record(A, address))
@@ -260,7 +260,7 @@ class _Datagrams(asyncio.DatagramProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(
-            asyncio.DatagramTransport, transport
+            "asyncio.DatagramTransport", transport
         )  # asyncio's own class does not inherit it
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:

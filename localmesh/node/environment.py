@@ -73,7 +73,7 @@ def container_env(
         env.update(_env_from(source, sources))
     for item in container.get("env") or ():
         name = item["name"]
-        if "valueFrom" in item and item["valueFrom"]:
+        if item.get("valueFrom"):
             value = _value_from(item["valueFrom"], container, pod, sources, f"env {name!r}")
             if value is None:
                 continue

@@ -72,8 +72,8 @@ def identity_of(pod: Mapping[str, Any], container: Mapping[str, Any], am_root: b
     if not blocked:
         return Identity(uid, gid, groups)
     limit = (
-        f"runAsUser {uid} is not applied (the container runs as root with group {gid}): that user may not use "
-        f"{blocked[0]}"
+        f"runAsUser {uid} is not applied (the container runs as root with group {gid}): "
+        f"that user may not use {blocked[0]}"
     )
     return Identity(None, gid, groups, limit)
 

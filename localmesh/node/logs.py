@@ -106,6 +106,10 @@ def _shown(line: bytes, *, timestamps: bool) -> bytes | None:
     return (parts[0] + b" " if timestamps else b"") + parts[3] + end
 
 
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
 def _lines(path: Path) -> Iterator[bytes]:
     for part in (rotated(path), path):
         if part.exists():
@@ -120,7 +124,7 @@ async def read_log(
     recent: Iterator[bytes] = _lines(path)
     if tail is not None:
         recent = iter(deque(recent, maxlen=max(tail, 0)))
-    offset = path.stat().st_size if path.exists() else 0
+    offset = _size(path)
     chunk = bytearray()
     for line in recent:
         shown = _shown(line, timestamps=timestamps)
@@ -140,7 +144,7 @@ async def _follow(path: Path, offset: int, ended: asyncio.Event, *, timestamps: 
     pending = b""
     while True:
         over = ended.is_set()
-        size = path.stat().st_size if path.exists() else 0
+        size = _size(path)
         if size < offset:  # rotated: the new file begins at 0
             offset, pending = 0, b""
         if size > offset:

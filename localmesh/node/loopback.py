@@ -1,7 +1,8 @@
 """The network anybody can have: pods are 127.10.x.y, services userspace listeners on 127.96.x.y.
 
 Nothing is redirected and there is no DNS: applications bind to `$(POD_IP)` and reach others through the
-sidecar as an explicit proxy (`HTTP_PROXY`) or through a service's address. What this cannot do is in `limits`.
+sidecar as an explicit proxy (`HTTP_PROXY`) or through a service's address. What this cannot do is in
+`limits`.
 """
 
 from __future__ import annotations
@@ -110,12 +111,16 @@ class LoopbackNetwork:
 
     def limits(self) -> list[str]:
         found = [
-            "Loopback mode: pods share this machine's network and files; nothing stops a pod from bypassing "
-            "its sidecar, so identities and denials hold only for traffic that goes through the proxies.",
+            (
+                "Loopback mode: pods share this machine's network and files; nothing keeps a pod from "
+                "bypassing its sidecar, so identities and denials hold only for traffic through the proxies."
+            ),
             "No traffic is redirected: applications must honour HTTP_PROXY, or use a service's address.",
             "No cluster DNS: service names work through the proxy only.",
-            "A container must listen on its $(POD_IP); hard-coded mount paths are not there: values that begin "
-            "with a mountPath are rewritten to the real directory.",
+            (
+                "A container must listen on its $(POD_IP); hard-coded mount paths are not there: values that "
+                "begin with a mountPath are rewritten to the real directory."
+            ),
             "Services are TCP only.",
         ]
         found += [

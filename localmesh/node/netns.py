@@ -1,8 +1,8 @@
 """The real network (needs root): every pod a network namespace, services as DNAT, a DNS server.
 
-Layout: one namespace for the node (`smi-<id>-node`) holds all rules and all pod veths; one veth joins it to the
-host, which gets three routes and no rule. Pods have a /32 each and reach everything through the node, so that
-ClusterIP translation also holds between pods. Removing the namespaces and the veth removes it all.
+Layout: one namespace for the node (`smi-<id>-node`) holds all rules and all pod veths; one veth joins it to
+the host, which gets three routes and no rule. Pods have a /32 each and reach everything through the node,
+so that ClusterIP translation also holds between pods. Removing the namespaces and the veth removes it all.
 
     host --smi<id>h=host0-- [node: iptables, DNS :53] --p<pod>=eth0-- [pod]
 """
@@ -243,8 +243,8 @@ class NetnsNetwork:
         meta, spec = pod["metadata"], pod.get("spec") or {}
         hostname = spec.get("hostname") or meta["name"]
         hosts = ["127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost", f"{address}\t{hostname}"]
-        for alias in spec.get("hostAliases") or ():
-            hosts.append(f"{alias['ip']}\t{' '.join(alias.get('hostnames') or ())}")
+        aliases = spec.get("hostAliases") or ()
+        hosts += [f"{alias['ip']}\t{' '.join(alias.get('hostnames') or ())}" for alias in aliases]
         return {
             "/etc/resolv.conf": self._resolv_conf(pod),
             "/etc/hosts": "\n".join(hosts) + "\n",
@@ -286,7 +286,7 @@ class NetnsNetwork:
     def limits(self) -> list[str]:
         return [
             "Pods have no way out of this machine; DNS answers cluster names only.",
-            "Services balance each connection at random; sessionAffinity and externalTrafficPolicy have no effect.",
+            "Services balance at random; sessionAffinity and externalTrafficPolicy have no effect.",
             "NodePorts answer on the node's address, not on localhost.",
         ]
 

@@ -1,7 +1,7 @@
 """One pod: its sandbox, the order of its containers, its status, its end.
 
-`PodRunner.run` is the whole life; `terminate` ends it early. Containers report through `changed`, and a writer
-task of the pod's own brings the newest status to the API, never an intermediate one twice.
+`PodRunner.run` is the whole life; `terminate` ends it early. Containers report through `changed`, and a
+writer task of the pod's own brings the newest status to the API, never an intermediate one twice.
 """
 
 from __future__ import annotations

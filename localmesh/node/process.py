@@ -70,7 +70,7 @@ class _Output(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._sink(data)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio's signature)
         if not self.closed.done():
             self.closed.set_result(None)
 
@@ -157,7 +157,7 @@ async def start(
         if sink is not None:
             pipes = {"stdout": os.pipe(), "stderr": os.pipe()}
         # Popen uses vfork here, so that it costs the same however large this process has grown.
-        popen = subprocess.Popen(  # noqa: S603 (the argument list is ours)
+        popen = subprocess.Popen(  # noqa: S603, ASYNC220 (our argument list; vfork takes a millisecond)
             [sys.executable, "-I", "-S", str(LAUNCHER), str(spec)],
             stdin=subprocess.DEVNULL if stdin is None else stdin,
             stdout=pipes["stdout"][1] if pipes else subprocess.DEVNULL,

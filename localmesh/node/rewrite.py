@@ -1,7 +1,7 @@
 """What loopback mode does to commands and environments, because nothing can be mounted or resolved. Pure.
 
-A value that begins with a mountPath gets the real directory instead; a value that is exactly the DNS name of a
-Service gets its ClusterIP (there is no DNS server; a name inside a URL stays, the sidecar knows it).
+A value that begins with a mountPath gets the real directory instead; a value that is exactly the DNS name
+of a Service gets its ClusterIP (there is no DNS server; a name inside a URL stays, the sidecar knows it).
 """
 
 from __future__ import annotations

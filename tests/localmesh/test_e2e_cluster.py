@@ -8,6 +8,7 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,8 @@ def server_pod(name: str, text: str) -> dict[str, Any]:
         "class H(http.server.BaseHTTPRequestHandler):\n"
         "    def do_GET(self):\n"
         f"        body = b'{text}'\n"
-        "        self.send_response(200); self.send_header('Content-Length', str(len(body))); self.end_headers()\n"
+        "        self.send_response(200); self.send_header('Content-Length', str(len(body)))\n"
+        "        self.end_headers()\n"
         "        self.wfile.write(body)\n"
         "http.server.ThreadingHTTPServer((os.environ['POD_IP'], 8080), H).serve_forever()\n"
     )
@@ -67,7 +69,7 @@ def shell_pod(name: str, script: str) -> dict[str, Any]:
     return {"metadata": {"name": name}, "spec": {"restartPolicy": "Never", "containers": [container]}}
 
 
-WEB_SERVICE = {
+WEB_SERVICE: dict[str, Any] = {
     "metadata": {"name": "web"},
     "spec": {
         "type": "NodePort",
@@ -85,6 +87,14 @@ def fetch(url: str) -> str:
             return str(answer.read().decode())
     except OSError:
         return ""
+
+
+def spreads(url: str) -> bool:
+    return {fetch(url) for _ in range(20)} == {"one", "two"}
+
+
+def says(url: str, text: str) -> bool:
+    return fetch(url) == text
 
 
 @pytest.fixture
@@ -129,7 +139,7 @@ def test_services_reach_pods_and_down_leaves_nothing(state_dir: Path, mode: Mode
     address = service["spec"]["clusterIP"]
     node_port = service["spec"]["ports"][0]["nodePort"]
     for url in (f"http://{address}:8081/", f"http://{info.node_address}:{node_port}/"):
-        eventually(lambda url=url: {fetch(url) for _ in range(20)} == {"one", "two"}, f"{url} reaches both")
+        eventually(partial(spreads, url), f"{url} reaches both")
     pod_address = kube.get(f"{PODS}/one")["status"]["podIP"]
     assert fetch(f"http://{pod_address}:8080/") == "one"
     client = f"python3 -c \"import urllib.request as u; print(u.urlopen('http://{address}:8081/').read().decode())\""
@@ -148,7 +158,7 @@ def test_pods_resolve_cluster_names(state_dir: Path) -> None:
     headless = {
         "metadata": {"name": "peers"},
         "spec": {**WEB_SERVICE["spec"], "clusterIP": "None", "type": "ClusterIP"},
-    }  # type: ignore[dict-item]
+    }
     kube.create(SERVICES, headless)
     kube.create(PODS, server_pod("one", "one"))
     eventually(lambda: kube.pod_ready("default", "one"), "one is ready")
@@ -190,7 +200,8 @@ def test_pods_have_files_processes_and_writes_of_their_own(state_dir: Path) -> N
         pytest.skip("mode netns needs root")
     info = cluster.up(state_dir, "netns")
     kube = Kube(info.kubeconfig)
-    script = "hostname; id -g; ls /run; echo x > /left-behind; echo bye > /dev/termination-log; cat /data/here/deep/key"
+    script = "hostname; id -g; ls /run; echo x > /left-behind; echo bye > /dev/termination-log; "
+    script += "cat /data/here/deep/key"
     obj = shell_pod("client", script)
     kube.create(
         "/api/v1/namespaces/default/configmaps", {"metadata": {"name": "cm"}, "data": {"key": "value"}}
@@ -254,9 +265,9 @@ def test_two_clusters_live_beside_each_other(state_dir: Path, tmp_path: Path, mo
             kube.create(SERVICES, WEB_SERVICE)
             kube.create(PODS, server_pod("same", name))
         for name, kube in kubes.items():
-            eventually(lambda kube=kube: kube.pod_ready("default", "same"), "ready")
+            eventually(partial(kube.pod_ready, "default", "same"), "ready")
             address = kube.get(f"{SERVICES}/web")["spec"]["clusterIP"]
-            eventually(lambda address=address, name=name: fetch(f"http://{address}:8081/") == name, name)
+            eventually(partial(says, f"http://{address}:8081/", name), name)
     finally:
         cluster.down(other_dir)
     assert cluster.leftovers(other_dir) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from localmesh.apiserver.api import Api
@@ -21,12 +22,14 @@ def web_pod(name: str, port: int = 8080) -> dict[str, Any]:
 
 def endpoints(api: Api, name: str = "web") -> list[tuple[str, int, bool]]:
     """(address, port, ready) of all slices."""
-    found = []
+    found: list[tuple[str, int, bool]] = []
     for item in api._rest.store.items("endpointslices.discovery.k8s.io", "default"):
         if item.value["metadata"]["labels"]["kubernetes.io/service-name"] == name:
-            for endpoint in item.value["endpoints"]:
-                for port in item.value["ports"]:
-                    found.append((endpoint["addresses"][0], port["port"], endpoint["conditions"]["ready"]))
+            found += [
+                (endpoint["addresses"][0], port["port"], endpoint["conditions"]["ready"])
+                for endpoint in item.value["endpoints"]
+                for port in item.value["ports"]
+            ]
     return sorted(found)
 
 
@@ -105,7 +108,7 @@ def test_target_port_defaults_to_the_port() -> None:
 def test_large_services_are_cut_into_slices_of_a_hundred() -> None:
     whole = service()
     whole["metadata"] |= {"namespace": "default", "uid": "u"}
-    members = []
+    members: list[Mapping[str, Any]] = []
     for number in range(150):
         member = web_pod(f"p{number:03}")
         member["metadata"] |= {"namespace": "default", "uid": str(number)}

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from localmesh.node import dns
-from localmesh.node.dns import A, AAAA, CNAME, PTR, SRV, Record, answer, build_zone, encode_name, read_name
+from localmesh.node.dns import AAAA, CNAME, PTR, SRV, A, Record, answer, build_zone, encode_name, read_name
 from localmesh.node.services import service_table
 
 DOMAIN = "cluster.local"

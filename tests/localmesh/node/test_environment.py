@@ -56,7 +56,7 @@ def test_optional_sources_may_be_absent_others_are_named() -> None:
     optional = {"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k", "optional": True}}}
     assert container_env({"env": [optional]}, POD, Sources(), {}) == {}
     required = {"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}
-    with pytest.raises(ConfigError, match="secret 's' not found"):
+    with pytest.raises(ConfigError, match=r"secret 's' not found"):
         container_env({"env": [required]}, POD, Sources(), {})
     with pytest.raises(ConfigError, match="key 'k' not found in secret 's'"):
         container_env({"env": [required]}, POD, Sources(secrets={"s": {"data": {}}}), {})
@@ -67,7 +67,7 @@ def test_downward_fields() -> None:
     assert field_value(POD, "metadata.labels", "w") == 'a="1"\nb="x\\"y"'
     assert field_value(POD, "status.podIP", "w") == "10.0.0.1"
     assert field_value(POD, "spec.serviceAccountName", "w") == "sa"
-    with pytest.raises(ConfigError, match="unsupported fieldPath 'spec.foo'"):
+    with pytest.raises(ConfigError, match=r"unsupported fieldPath 'spec\.foo'"):
         field_value(POD, "spec.foo", "w")
 
 

@@ -163,8 +163,11 @@ def test_headless_services_and_empty_ones_have_no_rules() -> None:
 
 
 def test_service_table_joins_ports_by_name_and_leaves_out_unready() -> None:
-    service = {"metadata": {"name": "web", "namespace": "n"}, "spec": {
-        "clusterIP": "10.96.0.9", "ports": [{"name": "a", "port": 1}, {"name": "b", "port": 2, "nodePort": 30001}]}}  # fmt: skip
+    ports = [{"name": "a", "port": 1}, {"name": "b", "port": 2, "nodePort": 30001}]
+    service = {
+        "metadata": {"name": "web", "namespace": "n"},
+        "spec": {"clusterIP": "10.96.0.9", "ports": ports},
+    }
     piece = {
         "metadata": {"name": "web-1", "namespace": "n", "labels": {"kubernetes.io/service-name": "web"}},
         "addressType": "IPv4",
