@@ -1,8 +1,9 @@
-"""Mutating and validating admission webhooks: which ones care about a request, what they are asked, what counts.
+"""Mutating and validating admission webhooks: which ones care about a request, what they are asked, what
+counts.
 
-Configurations are read from the store and compiled when they change. Mutating webhooks run one after another in
-order of configuration and name, once more when a later one changed the object and they ask for reinvocation;
-validating ones run together.
+Configurations are read from the store and compiled when they change. Mutating webhooks run one after
+another in order of configuration and name, once more when a later one changed the object and they ask for
+reinvocation; validating ones run together.
 """
 
 from __future__ import annotations

@@ -68,8 +68,8 @@ class ServiceAllocator:
         problem = ""
         if not inside:
             problem = (
-                "failed to allocate IP %s: the provided IP (%s) is not in the valid range. The range of valid IPs "
-                "is %s" % (address, address, self._network)
+                f"failed to allocate IP {address}: the provided IP ({address}) is not in the valid range. "
+                f"The range of valid IPs is {self._network}"
             )
         elif self._addresses.get(address, key) != key:
             problem = f"failed to allocate IP {address}: provided IP is already allocated"

@@ -19,7 +19,9 @@ Query = Mapping[str, str]
 def respond(
     value: JsonObject, status: int = 200, shape: Shape | None = None, warnings: Sequence[str] = ()
 ) -> web.Response:
-    """Compact JSON with a trailing newline, byte for byte as upstream writes it; YAML where it was asked for."""
+    """Compact JSON with a trailing newline, byte for byte as upstream writes it;
+    YAML where it was asked for.
+    """
     if shape is not None and shape.media_type == YAML:
         body, content_type = yaml.safe_dump(value, sort_keys=False).encode(), YAML
     else:

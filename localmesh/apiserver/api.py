@@ -113,10 +113,12 @@ class Api:
     async def watch(
         self, resource: str, namespace: str | None = None
     ) -> AsyncIterator[tuple[str, JsonObject]]:
-        """ADDED for everything there is, then ADDED, MODIFIED and DELETED as they happen; never ends by itself.
+        """ADDED for everything there is, then ADDED, MODIFIED and DELETED as they happen; never ends by
+        itself.
 
-        A reader that falls behind the window of kept changes is brought up to date with the difference between
-        what it was told and what is there now; for objects that vanished meanwhile it gets their metadata only.
+        A reader that falls behind the window of kept changes is brought up to date with the difference
+        between what it was told and what is there now; for objects that vanished meanwhile it gets their
+        metadata only.
         """
         found = self._resource(resource)
         store, stored_as = self._rest.store, found.stored_as

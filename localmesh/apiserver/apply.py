@@ -1,7 +1,7 @@
 """Server-side apply, reduced: the applied configuration is merged by list keys and the object made if absent.
 
-Ownership is not tracked: there are no conflicts, and what a manager leaves out of a later apply stays. That is
-enough for `kubectl apply --server-side` and Helm to converge on a first install; docs must say so.
+Ownership is not tracked: there are no conflicts, and what a manager leaves out of a later apply stays. That
+is enough for `kubectl apply --server-side` and Helm to converge on a first install; docs must say so.
 """
 
 from __future__ import annotations

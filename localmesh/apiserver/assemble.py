@@ -1,4 +1,6 @@
-"""The composition root of the API without its network face: store, kinds, admission, verbs, in-process client."""
+"""The composition root of the API without its network face: store, kinds, admission, verbs,
+in-process client.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What a cluster has from its first second: namespaces, default roles and bindings, the `kubernetes` Service.
 
-Roles follow upstream's bootstrap policy in what they allow to users and service accounts; the roles of upstream's
-own components are left out, since those components live inside this process.
+Roles follow upstream's bootstrap policy in what they allow to users and service accounts; the roles of
+upstream's own components are left out, since those components live inside this process.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _CORE_EDITABLE = [
     "replicationcontrollers/scale", "serviceaccounts", "services", "services/proxy",
 ]  # fmt: skip
 _CORE_VIEWABLE = [
-    "configmaps", "endpoints", "events", "limitranges", "namespaces", "namespaces/status", "persistentvolumeclaims",
-    "persistentvolumeclaims/status", "pods", "pods/log", "pods/status", "replicationcontrollers",
-    "replicationcontrollers/scale", "replicationcontrollers/status", "resourcequotas", "resourcequotas/status",
-    "serviceaccounts", "services", "services/status",
+    "configmaps", "endpoints", "events", "limitranges", "namespaces", "namespaces/status",
+    "persistentvolumeclaims", "persistentvolumeclaims/status", "pods", "pods/log", "pods/status",
+    "replicationcontrollers", "replicationcontrollers/scale", "replicationcontrollers/status", "resourcequotas",
+    "resourcequotas/status", "serviceaccounts", "services", "services/status",
 ]  # fmt: skip
 _GROUPS_EDITABLE = {
     "apps": ["daemonsets", "deployments", "deployments/rollback", "deployments/scale", "replicasets",
@@ -74,8 +74,8 @@ def cluster_roles() -> Iterator[JsonObject]:
     yield _role("cluster-admin", [_rule("*", "*", "*"), {"nonResourceURLs": ["*"], "verbs": ["*"]}])
     yield _role(
         "system:discovery",
-        [_paths("/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/openapi", "/openapi/*", "/readyz",
-                "/version", "/version/", "/")],
+        [_paths("/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/openapi", "/openapi/*",
+                "/readyz", "/version", "/version/", "/")],
     )  # fmt: skip
     yield _role(
         "system:public-info-viewer", [_paths("/healthz", "/livez", "/readyz", "/version", "/version/")]

@@ -58,10 +58,14 @@ def _kind(
 
 
 _ALL = ("all",)
-_EVENT_FIELDS = tuple(
-    f"involvedObject.{name}"
-    for name in ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
-) + ("reason", "reportingComponent", "source", "type")
+_ABOUT = ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
+_EVENT_FIELDS = (
+    *(f"involvedObject.{name}" for name in _ABOUT),
+    "reason",
+    "reportingComponent",
+    "source",
+    "type",
+)
 
 _CORE = (
     _kind("", "Binding", "bindings", verbs=CREATE_ONLY),

@@ -1,7 +1,7 @@
 """HTTPS calls the server makes to webhooks: where they are, whom to trust, how long to wait.
 
-Used for admission and for conversion alike. A webhook is named by `url` or by a reference to a Service, which is
-resolved to a ready endpoint.
+Used for admission and for conversion alike. A webhook is named by `url` or by a reference to a Service,
+which is resolved to a ready endpoint.
 """
 
 from __future__ import annotations

@@ -216,7 +216,9 @@ def condition(obj: JsonObject, kind: str, status: str, reason: str, message: str
 
 
 def settle(definition: JsonObject, others: list[JsonObject]) -> JsonObject:
-    """The definition with its names judged against `others` of the same group, and Established accordingly."""
+    """The definition with its names judged against `others` of the same group,
+    and Established accordingly.
+    """
     result = clone_object(definition)
     result.setdefault("status", {})
     names = result["spec"]["names"]

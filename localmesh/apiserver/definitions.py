@@ -1,6 +1,8 @@
-"""Acts on CustomResourceDefinitions: accepts names, serves and withdraws resources, clears up before deletion.
+"""Acts on CustomResourceDefinitions: accepts names, serves and withdraws resources, clears up before
+deletion.
 
-It follows the store and writes only status and the clean-up finalizer, a moment after the change that asks for it.
+It follows the store and writes only status and the clean-up finalizer, a moment after the change that asks
+for it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Discovery documents: which groups, versions and resources are served, in the aggregated and the legacy form."""
+"""Discovery documents: which groups, versions and resources are served,
+in the aggregated and the legacy form.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Failures as Kubernetes reports them: an HTTP code plus a `Status` object.
 
 One exception type crosses module borders, so that HTTP handlers and in-process callers see the same thing.
-Messages and causes follow upstream wording where clients look at it (recorded cases: kubernetes-api.md, App. E).
+Messages and causes follow upstream wording where clients look at it (recorded cases: kubernetes-api.md,
+App. E).
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from localmesh.apiserver.jsonvalue import JsonObject
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """One reason an object is invalid: upstream's FieldError (`field` dotted, `message` without the field)."""
+    """One reason an object is invalid: upstream's FieldError (`field` dotted,
+    `message` without the field).
+    """
 
     reason: str
     field: str

@@ -1,7 +1,8 @@
 """Write data/types.json.gz: the fields of every built-in kind, taken from the `kubernetes` package's models.
 
-Run `python -m localmesh.apiserver.generate_types` after raising that package's version. Only names and types are
-kept (facts of the API); descriptions stay in the package and are read from there when OpenAPI asks for them.
+Run `python -m localmesh.apiserver.generate_types` after raising that package's version. Only names and
+types are kept (facts of the API); descriptions stay in the package and are read from there when OpenAPI
+asks for them.
 """
 
 from __future__ import annotations

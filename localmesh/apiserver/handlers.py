@@ -1,7 +1,8 @@
-"""HTTP to verbs: authenticate, authorise, find the resource, read options and body, answer in the wanted shape.
+"""HTTP to verbs: authenticate, authorise, find the resource, read options and body, answer in the wanted
+shape.
 
-One handler for every path, because the paths are data (custom resources come and go). What an object's life looks
-like is `rest`'s business; questions that store nothing are in `reviews`.
+One handler for every path, because the paths are data (custom resources come and go). What an object's life
+looks like is `rest`'s business; questions that store nothing are in `reviews`.
 """
 
 from __future__ import annotations
@@ -63,7 +64,9 @@ _HEALTH = ("/healthz", "/livez", "/readyz")
 
 @dataclass(slots=True)
 class Handlers:
-    """Answers every request; the parts are set once by the server, `pod_logs` and `protobuf` when there is one."""
+    """Answers every request; the parts are set once by the server,
+    `pod_logs` and `protobuf` when there is one.
+    """
 
     rest: Rest
     authorizer: Authorizer

@@ -1,8 +1,8 @@
 """The durable log of the store: one SQLite row per revision.
 
-It knows rows, not Kubernetes. WAL with synchronous=NORMAL survives a killed process with nothing lost; a power
-cut may lose the last commits but never corrupts. Rows that no watcher may ask for any more are removed as the
-window moves, a few at a time, so there is no compaction pause.
+It knows rows, not Kubernetes. WAL with synchronous=NORMAL survives a killed process with nothing lost; a
+power cut may lose the last commits but never corrupts. Rows that no watcher may ask for any more are
+removed as the window moves, a few at a time, so there is no compaction pause.
 """
 
 from __future__ import annotations

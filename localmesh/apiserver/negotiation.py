@@ -44,7 +44,9 @@ class Shape:
 
 
 def parse_accept(header: str | None) -> list[tuple[str, dict[str, str]]]:
-    """Media ranges in the client's order with their parameters (quality values are ignored, as upstream does)."""
+    """Media ranges in the client's order with their parameters (quality values are ignored,
+    as upstream does).
+    """
     ranges = []
     for part in (header or "*/*").split(","):
         media_type, *parameters = (piece.strip() for piece in part.split(";"))

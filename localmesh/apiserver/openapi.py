@@ -1,8 +1,9 @@
 """OpenAPI v3 documents, one per group and version, built when first asked for; and a stub of v2.
 
-kubectl reads them for three things: which lists merge by which key (`apply`), whether the server checks fields
-itself (the fieldValidation parameter), and what to print for `explain`. Types come from the generated table,
-descriptions from the `kubernetes` package, patch keys from `patch.RULES`, custom schemas from their definitions.
+kubectl reads them for three things: which lists merge by which key (`apply`), whether the server checks
+fields itself (the fieldValidation parameter), and what to print for `explain`. Types come from the
+generated table, descriptions from the `kubernetes` package, patch keys from `patch.RULES`, custom schemas
+from their definitions.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Patches as pure functions from one JSON value to the next: merge, JSON patch, strategic merge, and apply.
 
-None of them changes its arguments. Sources: RFC 7396, RFC 6902 with RFC 6901 pointers, and Kubernetes' strategic
-merge directives ($patch, $retainKeys, $setElementOrder/…, $deleteFromPrimitiveList/…).
+None of them changes its arguments. Sources: RFC 7396, RFC 6902 with RFC 6901 pointers, and Kubernetes'
+strategic merge directives ($patch, $retainKeys, $setElementOrder/…, $deleteFromPrimitiveList/…).
 """
 
 from __future__ import annotations
@@ -151,7 +151,9 @@ def _remove(document: Any, path: Sequence[str]) -> tuple[Any, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """How a field merges: lists by `keys` ("" alone means a set of scalars), objects keeping only given keys."""
+    """How a field merges: lists by `keys` ("" alone means a set of scalars), objects keeping only given
+    keys.
+    """
 
     merges: bool = False
     keys: tuple[str, ...] = ()
@@ -200,7 +202,7 @@ def _merge_object(target: JsonObject, patch: JsonObject, shape: Shape) -> JsonOb
             name = key[len(_DELETE) :]
             result[name] = [item for item in result.get(name) or [] if item not in value]
         elif not key.startswith("$"):
-            _merge_field(result, key, value, patch, shape)
+            _merge_field(result, key, value, shape)
     for key, order in patch.items():
         name = key[len(_ORDER) :]
         if key.startswith(_ORDER) and isinstance(result.get(name), list):
@@ -209,7 +211,7 @@ def _merge_object(target: JsonObject, patch: JsonObject, shape: Shape) -> JsonOb
     return result
 
 
-def _merge_field(result: JsonObject, key: str, value: Any, patch: JsonObject, shape: Shape) -> None:
+def _merge_field(result: JsonObject, key: str, value: Any, shape: Shape) -> None:
     rule, inner = shape.field(key)
     if value is None:
         result.pop(key, None)
@@ -249,7 +251,9 @@ def _identity(item: Any, rule: Rule) -> Any:
 
 
 def _in_order(items: list[Any], before: list[Any], order: list[Any], rule: Rule) -> list[Any]:
-    """`items` in the order the client gave; items it does not know keep their place relative to the others."""
+    """`items` in the order the client gave;
+    items it does not know keep their place relative to the others.
+    """
     wanted = {_hashable(_identity(item, rule)): place for place, item in enumerate(order)}
     known = [item for item in items if _hashable(_identity(item, rule)) in wanted]
     known.sort(key=lambda item: wanted[_hashable(_identity(item, rule))])
@@ -325,4 +329,6 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
     },
     "V2HorizontalPodAutoscalerStatus": _CONDITIONS,
 }  # fmt: skip
-"""patchStrategy and patchMergeKey of the types we serve, by type and field. OpenAPI publishes the same table."""
+"""patchStrategy and patchMergeKey of the types we serve, by type and field.
+OpenAPI publishes the same table.
+"""

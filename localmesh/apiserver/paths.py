@@ -10,7 +10,9 @@ _NAMESPACE_SUBRESOURCES = frozenset({"status", "finalize"})
 
 @dataclass(frozen=True, slots=True)
 class ResourcePath:
-    """`/api/v1/…` or `/apis/group/version/…` with at least a resource behind it. `rest` is below a subresource."""
+    """`/api/v1/…` or `/apis/group/version/…` with at least a resource behind it.
+    `rest` is below a subresource.
+    """
 
     group: str
     version: str
@@ -22,7 +24,9 @@ class ResourcePath:
 
 
 def parse(path: str) -> ResourcePath | None:
-    """None for everything that is not about a resource (discovery, health, version…). `path` is still encoded."""
+    """None for everything that is not about a resource (discovery, health, version…).
+    `path` is still encoded.
+    """
     parts = [unquote(part) for part in path.strip("/").split("/")]
     if parts[0] == "api" and len(parts) >= 3:
         group, version, parts = "", parts[1], parts[2:]

@@ -1,7 +1,8 @@
-"""The cluster's own certificate authority: what proves the server to clients and the administrator to the server.
+"""The cluster's own certificate authority: what proves the server to clients and the administrator to the
+server.
 
-Keys are ECDSA P-256 and live in files of mode 0600 below one directory. The authority is made once; leaves are
-made anew at every start, so that the addresses in the serving certificate are always those in use.
+Keys are ECDSA P-256 and live in files of mode 0600 below one directory. The authority is made once; leaves
+are made anew at every start, so that the addresses in the serving certificate are always those in use.
 """
 
 from __future__ import annotations

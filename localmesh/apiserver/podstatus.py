@@ -1,4 +1,6 @@
-"""The one word `kubectl get pods` shows for a pod, and the counts beside it, as upstream's printer derives them."""
+"""The one word `kubectl get pods` shows for a pod, and the counts beside it,
+as upstream's printer derives them.
+"""
 
 from __future__ import annotations
 
@@ -28,10 +30,7 @@ def summarise(pod: JsonObject) -> PodSummary:
     init = status.get("initContainerStatuses") or []
     main = status.get("containerStatuses") or []
     waiting = _initialising(init, sidecars, len(spec.get("initContainers") or []))
-    if waiting is not None:
-        reason = waiting
-    else:
-        reason = _running(reason, main, status)
+    reason = waiting if waiting is not None else _running(reason, main, status)
     if pod["metadata"].get("deletionTimestamp"):
         reason = "Unknown" if status.get("reason") == "NodeLost" else "Terminating"
     counted = [row for row in init if row.get("name") in sidecars] + main

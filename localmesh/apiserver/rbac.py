@@ -127,7 +127,8 @@ class Authorizer:
         name = binding["metadata"]["name"]
         kind = "RoleBinding" if namespace is not None else "ClusterRoleBinding"
         shown = f"{name}/{namespace}" if namespace is not None else name
-        why = f'RBAC: allowed by {kind} "{shown}" of {reference.get("kind")} "{reference.get("name")}" to {subject}'
+        role = f'{reference.get("kind")} "{reference.get("name")}"'
+        why = f'RBAC: allowed by {kind} "{shown}" of {role} to {subject}'
         for rule in self._role_rules(reference, namespace):
             yield _Granted(namespace, rule, why)
 

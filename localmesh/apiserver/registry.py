@@ -28,7 +28,9 @@ class Subresource:
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One resource type. `key` (plural, or plural.group) names it in the store, in-process and in messages."""
+    """One resource type. `key` (plural, or plural.group) names it in the store,
+    in-process and in messages.
+    """
 
     group: str
     versions: tuple[str, ...]  # served, preferred first
@@ -91,7 +93,9 @@ _VERSION = re.compile(r"v(\d+)(?:(alpha|beta)(\d+))?")
 
 
 def version_priority(version: str) -> tuple[int, int, int, str]:
-    """Sort key that puts Kubernetes versions in order of preference: v2, v1, v1beta2, v1alpha1, then others."""
+    """Sort key that puts Kubernetes versions in order of preference: v2, v1, v1beta2, v1alpha1,
+    then others.
+    """
     match = _VERSION.fullmatch(version)
     if match is None:
         return (3, 0, 0, version)

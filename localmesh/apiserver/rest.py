@@ -1,8 +1,9 @@
 """The verbs, for every kind alike: what create, update, patch and delete mean to an object's life.
 
-It knows metadata, generations, finalizers, preconditions and the order decode → admit → validate → store. What is
-particular to a kind is asked of `Strategy`; who may call is decided before, in `handlers`. All writes go through
-`_revise` or `create`, which retry when the object changed while a webhook was being asked.
+It knows metadata, generations, finalizers, preconditions and the order decode → admit → validate → store.
+What is particular to a kind is asked of `Strategy`; who may call is decided before, in `handlers`. All
+writes go through `_revise` or `create`, which retry when the object changed while a webhook was being
+asked.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from localmesh.apiserver.errors import (
 )
 from localmesh.apiserver.jsonvalue import JsonObject, clone_object, dumps, loads, lookup
 from localmesh.apiserver.registry import Registry, Resource
-from localmesh.apiserver.store import Changed, Item, Key, Store
+from localmesh.apiserver.store import ChangedError, Item, Key, Store
 
 ATTEMPTS = 8
 """How often a write is recomputed when the object changes underneath it."""
@@ -43,7 +44,9 @@ class Strategy(Protocol):
     """What is particular to a kind. Every method may raise ApiError."""
 
     def decode(self, target: Target, obj: JsonObject, call: Call) -> JsonObject:
-        """Refuse or prune what the schema does not know, then default; returns an object the caller may change."""
+        """Refuse or prune what the schema does not know, then default;
+        returns an object the caller may change.
+        """
 
     def prepare(self, target: Target, obj: JsonObject, old: JsonObject | None) -> None:
         """Fill in what the server decides (addresses, derived fields), in place."""
@@ -179,7 +182,7 @@ class Rest:
         self._check_namespace(target, stored)
         try:
             item = self.store.put(resource.stored_as, key, stored, None)
-        except Changed:
+        except ChangedError:
             raise already_exists(resource.plural, resource.group, key.name) from None
         return await self.present(target, item)
 
@@ -273,7 +276,7 @@ class Rest:
             self._check_preconditions(target, proposed, current)
             try:
                 return await self._revise(target, item, current, proposed, call)
-            except Changed:
+            except ChangedError:
                 if proposed["metadata"].get("resourceVersion", "") != current["metadata"]["resourceVersion"]:
                     continue  # the caller named no revision of its own
         raise conflict(resource.plural, resource.group, target.name)
@@ -337,7 +340,9 @@ class Rest:
     # --- deleting --------------------------------------------------------------------------------
 
     async def delete(self, target: Target, options: DeleteOptions, call: Call) -> JsonObject:
-        """The object while its deletion waits (finalizers, grace), else what upstream answers for the kind."""
+        """The object while its deletion waits (finalizers, grace),
+        else what upstream answers for the kind.
+        """
         resource = target.resource
         for _ in range(ATTEMPTS):
             item = self._existing(target)
@@ -347,7 +352,7 @@ class Rest:
             await self._admission.validate(target, "DELETE", None, current, call)
             try:
                 return await self._delete(target, item, options, call)
-            except Changed:
+            except ChangedError:
                 continue
         raise conflict(resource.plural, resource.group, target.name)
 
@@ -369,8 +374,8 @@ class Rest:
         resource, meta = target.resource, item.value["metadata"]
         if options.uid and options.uid != meta["uid"]:
             why = (
-                f"the UID in the precondition ({options.uid}) does not match the UID in record ({meta['uid']}). "
-                "The object might have been deleted and then recreated"
+                f"the UID in the precondition ({options.uid}) does not match the UID in record "
+                f"({meta['uid']}). The object might have been deleted and then recreated"
             )
             raise conflict(resource.kind, resource.group, target.name, why)
         if options.resource_version and options.resource_version != meta["resourceVersion"]:

@@ -1,4 +1,6 @@
-"""The scale subresource: a narrow view of how many replicas something has and should have (autoscaling/v1)."""
+"""The scale subresource: a narrow view of how many replicas something
+has and should have (autoscaling/v1).
+"""
 
 from __future__ import annotations
 

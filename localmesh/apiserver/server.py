@@ -1,4 +1,5 @@
-"""The API server as a whole: state directory, certificates, HTTPS listeners, kubeconfig, and the in-process `api`.
+"""The API server as a whole: state directory, certificates, HTTPS listeners, kubeconfig, and the in-process
+`api`.
 
 `start` is the one entry point. Everything it opens, `ApiServer.stop` closes.
 """
@@ -113,7 +114,9 @@ class ApiServer:
         seconds: int,
         pod: tuple[str, str] | None = None,
     ) -> str:
-        """A service-account token for a projected volume; `pod` is (name, uid), audience None means this server."""
+        """A service-account token for a projected volume;
+        `pod` is (name, uid), audience None means this server.
+        """
         bound = self._handlers.reviews.bind(namespace, account, pod)
         audiences = (audience,) if audience else ()
         return self._handlers.tokens.issue(bound, audiences, seconds)[0]

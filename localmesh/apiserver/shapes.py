@@ -1,4 +1,6 @@
-"""How lists of a kind merge: from the patch table for built-in kinds, from list-type annotations for custom ones."""
+"""How lists of a kind merge: from the patch table for built-in kinds,
+from list-type annotations for custom ones.
+"""
 
 from __future__ import annotations
 

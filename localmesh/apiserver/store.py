@@ -1,8 +1,8 @@
 """The one place that holds objects: a dict per resource, a global revision, and a window of recent changes.
 
-Reads are served from memory; every write is journalled before it becomes visible. It belongs to one event loop
-and never awaits, so a read followed by a write without an `await` in between is atomic. It knows keys and JSON,
-not kinds, versions or validation. Values handed to `put` belong to the store from then on.
+Reads are served from memory; every write is journalled before it becomes visible. It belongs to one event
+loop and never awaits, so a read followed by a write without an `await` in between is atomic. It knows keys
+and JSON, not kinds, versions or validation. Values handed to `put` belong to the store from then on.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Change:
         return self.item.revision
 
 
-class Changed(Exception):
+class ChangedError(Exception):
     """The object is no longer the one the writer looked at."""
 
 
@@ -110,7 +110,9 @@ class Store:
         return _ordered(table.items, namespace) if table else []
 
     def items_at(self, resource: str, revision: int, namespace: str | None = None) -> list[Item]:
-        """Objects as they were at `revision`, by undoing newer changes; raises ApiError 410 beyond the window."""
+        """Objects as they were at `revision`, by undoing newer changes;
+        raises ApiError 410 beyond the window.
+        """
         table = self._table(resource)
         if revision < table.floor:
             raise expired(revision, table.floor)
@@ -127,10 +129,12 @@ class Store:
     # --- writing ---------------------------------------------------------------------------------
 
     def put(self, resource: str, key: Key, value: JsonObject, expect: Item | None) -> Item:
-        """Store `value` and stamp its resourceVersion; raises Changed unless `expect` is what is stored now."""
+        """Store `value` and stamp its resourceVersion;
+        raises ChangedError unless `expect` is what is stored now.
+        """
         table = self._table(resource)
         if table.items.get(key) is not expect:
-            raise Changed
+            raise ChangedError
         revision = self._revision + 1
         value["metadata"]["resourceVersion"] = str(revision)
         item = Item(key, revision, value, dumps(value))
@@ -143,7 +147,7 @@ class Store:
         """Remove the object; the returned item is its last state under the deletion's revision."""
         table = self._table(resource)
         if table.items.get(key) is not expect:
-            raise Changed
+            raise ChangedError
         revision = self._revision + 1
         value = {**expect.value, "metadata": {**expect.value["metadata"], "resourceVersion": str(revision)}}
         item = Item(key, revision, value, dumps(value))
@@ -155,7 +159,9 @@ class Store:
     # --- following -------------------------------------------------------------------------------
 
     def position(self, resource: str, revision: int | None = None) -> int:
-        """Where to start reading changes newer than `revision` (None: newer than now); ApiError 410 if too old."""
+        """Where to start reading changes newer than `revision` (None: newer than now);
+        ApiError 410 if too old.
+        """
         table = self._table(resource)
         if revision is None:
             return table.dropped + len(table.changes)
@@ -164,7 +170,9 @@ class Store:
         return table.dropped + bisect_right(table.changes, revision, key=lambda change: change.revision)
 
     def changes(self, resource: str, position: int) -> list[Change]:
-        """Changes from `position` on; the next position is `position + len(result)`. ApiError 410 if dropped."""
+        """Changes from `position` on; the next position is `position + len(result)`.
+        ApiError 410 if dropped.
+        """
         table = self._table(resource)
         if position < table.dropped:
             raise expired(position, table.floor)
@@ -172,7 +180,9 @@ class Store:
 
     @contextmanager
     def waiting(self, resource: str) -> Iterator[asyncio.Event]:
-        """An event that is set after each write to `resource`; the reader clears it before reading changes."""
+        """An event that is set after each write to `resource`;
+        the reader clears it before reading changes.
+        """
         table = self._table(resource)
         event = asyncio.Event()
         table.waiters.add(event)

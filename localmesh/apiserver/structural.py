@@ -1,7 +1,8 @@
 """Structural schemas of custom resources: prune what they do not name, fill in defaults, validate the rest.
 
-Pure functions over JSON. Messages and reasons follow upstream's (recorded cases: kubernetes-api.md, Appendix E).
-CEL rules (x-kubernetes-validations) are not evaluated here; `rules` finds them so that callers can say so.
+Pure functions over JSON. Messages and reasons follow upstream's (recorded cases: kubernetes-api.md,
+Appendix E). CEL rules (x-kubernetes-validations) are not evaluated here; `rules` finds them so that callers
+can say so.
 """
 
 from __future__ import annotations
@@ -68,7 +69,9 @@ def rules(schema: Any) -> Iterator[JsonObject]:
 
 
 def prune(value: JsonObject, schema: JsonObject, unknown: Unknown) -> JsonObject:
-    """A copy without fields the schema does not specify, each reported by its path. The envelope always stays."""
+    """A copy without fields the schema does not specify, each reported by its path.
+    The envelope always stays.
+    """
     return _prune_object(value, schema, "", unknown, envelope=True)
 
 

@@ -1,7 +1,7 @@
 """Objects as the rows `kubectl get` prints: meta.k8s.io/v1 Table and PartialObjectMetadata.
 
-Columns of built-in kinds follow upstream's printers; kinds without an entry get name and creation time. Custom
-resources bring their own columns as JSON paths.
+Columns of built-in kinds follow upstream's printers; kinds without an entry get name and creation time.
+Custom resources bring their own columns as JSON paths.
 """
 
 from __future__ import annotations
@@ -333,8 +333,8 @@ def _endpoints(obj: JsonObject) -> list[Any]:
     for subset in obj.get("subsets") or []:
         ports: list[Any] = subset.get("ports") or [None]
         for port in ports:
-            for address in subset.get("addresses") or []:
-                found.append(f"{address['ip']}:{port['port']}" if port else address["ip"])
+            suffix = f":{port['port']}" if port else ""
+            found += [f"{address['ip']}{suffix}" for address in subset.get("addresses") or []]
     return [_name(obj), _limited(found), _age(obj)]
 
 

@@ -1,7 +1,7 @@
 """Service-account tokens: signed and checked JSON Web Tokens (RFC 7515, ES256).
 
-A token names its service account and, when bound, its pod; both must still exist with the same uid for it to be
-accepted. Look-ups are given in, so this module knows neither the store nor HTTP.
+A token names its service account and, when bound, its pod; both must still exist with the same uid for it
+to be accepted. Look-ups are given in, so this module knows neither the store nor HTTP.
 """
 
 from __future__ import annotations

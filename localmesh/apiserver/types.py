@@ -1,7 +1,7 @@
 """The shape of built-in kinds: which fields a type has and of what type each is.
 
-Loaded from a generated table (see generate_types). Used to refuse or prune unknown fields, to check types as Go's
-decoder would, to drive strategic merge patches, and to describe kinds in OpenAPI.
+Loaded from a generated table (see generate_types). Used to refuse or prune unknown fields, to check types
+as Go's decoder would, to drive strategic merge patches, and to describe kinds in OpenAPI.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _GO = {
     "datetime": "Time",
 }
 _QUANTITIES = frozenset(
-    {"limits", "requests", "capacity", "hard", "used", "default", "defaultRequest", "max", "min", "allocatable",
-     "overhead", "maxLimitRequestRatio", "allocatedResources"}
+    {"limits", "requests", "capacity", "hard", "used", "default", "defaultRequest", "max", "min",
+     "allocatable", "overhead", "maxLimitRequestRatio", "allocatedResources"}
 )  # fmt: skip
 """Maps of quantities: numbers are accepted and become text."""
 _QUANTITY_FIELDS = frozenset({"sizeLimit", "divisor", "averageValue"})
@@ -150,6 +150,6 @@ def _mismatch(value: Any, type_name: str, path: str, kind: str, api_version: str
     wanted = _GO.get(type_name.removeprefix("[]").removeprefix("{}"), type_name)
     version = api_version.rpartition("/")[2]
     return bad_request(
-        f'{kind} in version "{version}" cannot be handled as a {kind}: json: cannot unmarshal {given} into Go '
-        f"struct field {kind}.{path} of type {wanted}"
+        f'{kind} in version "{version}" cannot be handled as a {kind}: json: cannot unmarshal {given} into '
+        f"Go struct field {kind}.{path} of type {wanted}"
     )

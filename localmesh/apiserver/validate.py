@@ -1,7 +1,7 @@
 """What makes a built-in object invalid: names, required fields, references between fields, immutability.
 
-Not upstream's whole validation: what users get wrong by hand, worded as upstream words it. Functions return causes
-and change nothing. `old` is None on create.
+Not upstream's whole validation: what users get wrong by hand, worded as upstream words it. Functions return
+causes and change nothing. `old` is None on create.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ def shown(value: Any) -> str:
 
 
 def missing_fields(obj: JsonObject, type_name: str) -> list[Cause]:
-    """Fields the type requires and the object lacks, below spec and beside it; status and metadata are exempt."""
+    """Fields the type requires and the object lacks, below spec and beside it;
+    status and metadata are exempt.
+    """
     causes: list[Cause] = []
     _walk(obj, type_name, "", causes)
     return causes
@@ -96,9 +98,9 @@ def _pod_update(obj: JsonObject, old: JsonObject) -> list[Cause]:
     if fixed(before) != fixed(after):
         message = (
             "pod updates may not change fields other than `spec.containers[*].image`,"
-            "`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to "
-            "existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was "
-            "previously negative)"
+            "`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions "
+            "to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it "
+            "was previously negative)"
         )
         causes.append(forbidden_field("spec", message))
     return causes

@@ -1,7 +1,7 @@
 """Following a resource over time: initial state, changes, selector transitions, bookmarks, the end.
 
-Contract: kubernetes-api.md Appendix B. A watcher holds no queue, only a position in the store's window of changes,
-so a slow one costs nothing; when it falls behind the window it is told 410 and ends.
+Contract: kubernetes-api.md Appendix B. A watcher holds no queue, only a position in the store's window of
+changes, so a slow one costs nothing; when it falls behind the window it is told 410 and ends.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ async def api() -> Api:
     return core.api
 
 
-def config_map(name: str, **data: str) -> dict:
+def config_map(name: str, **data: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
 
 
@@ -66,7 +67,6 @@ async def test_watch_tells_what_is_there_then_what_happens(api: Api) -> None:
         ("MODIFIED", "b"),
         ("DELETED", "b"),
     ]
-    await events.aclose()
 
 
 async def test_watch_recovers_when_it_falls_behind() -> None:
@@ -85,7 +85,6 @@ async def test_watch_recovers_when_it_falls_behind() -> None:
     assert (kind, obj["metadata"]["name"]) == ("DELETED", "goes")
     kind, obj = await asyncio.wait_for(anext(events), 5)
     assert (kind, obj["data"]) == ("MODIFIED", {"k": "9"})
-    await events.aclose()
 
 
 async def test_status_is_apart_and_generation_counts_spec(api: Api) -> None:

@@ -1,8 +1,8 @@
 """Replay of what a real apiextensions-apiserver answered (golden/NOTICE), case by case.
 
-Every case runs in the recorded order against one server; then each answer is compared with the recorded one after
-uids, times and revisions are made comparable. Cases known to differ are listed with the reason, and must differ:
-when one starts to match, the list has to shrink.
+Every case runs in the recorded order against one server; then each answer is compared with the recorded one
+after uids, times and revisions are made comparable. Cases known to differ are listed with the reason, and
+must differ: when one starts to match, the list has to shrink.
 """
 
 from __future__ import annotations
@@ -57,7 +57,10 @@ spec:
     storage: true
     subresources:
       status: {}
-      scale: {specReplicasPath: .spec.replicas, statusReplicasPath: .status.replicas, labelSelectorPath: .status.sel}
+      scale:
+        specReplicasPath: .spec.replicas
+        statusReplicasPath: .status.replicas
+        labelSelectorPath: .status.sel
     additionalPrinterColumns:
     - {name: Size, type: integer, jsonPath: .spec.replicas}
     - {name: Mode, type: string, jsonPath: .spec.mode, priority: 1}
@@ -80,7 +83,10 @@ spec:
                 type: array
                 x-kubernetes-list-type: map
                 x-kubernetes-list-map-keys: [name]
-                items: {type: object, required: [name], properties: {name: {type: string}, v: {type: integer}}}
+                items:
+                  type: object
+                  required: [name]
+                  properties: {name: {type: string}, v: {type: integer}}
           status:
             type: object
             properties: {replicas: {type: integer}, sel: {type: string}, phase: {type: string}}
@@ -220,7 +226,9 @@ VOLATILE = frozenset({"managedFields", "uid", "creationTimestamp", "deletionTime
 
 
 def comparable(value: Any) -> Any:
-    """Without what differs from run to run; revisions only as present or absent; causes and messages sorted."""
+    """Without what differs from run to run; revisions only as present or absent; causes and messages
+    sorted.
+    """
     if isinstance(value, dict):
         result = {key: comparable(item) for key, item in value.items() if key not in VOLATILE}
         if result.get("resourceVersion"):
@@ -284,8 +292,8 @@ async def test_a_definition_is_served_at_once(call: Client) -> None:
     """Upstream answers 404 for about a second ("cr immediately"); clients wait for Established either way."""
     await call("POST", CRDS, DEFINITION)
     async with asyncio.timeout(5):
-        while (await call("GET", N)).status != 200:
-            await asyncio.sleep(0)
+        while (await call("GET", N)).status != 200:  # noqa: ASYNC110 - the condition is remote
+            await asyncio.sleep(0)  # lets the server have its turn
     conditions = (await call("GET", f"{CRDS}/widgets.demo.io")).body["status"]["conditions"]
     assert {row["type"]: row["status"] for row in conditions} == {
         "NamesAccepted": "True",

@@ -1,4 +1,6 @@
-"""A kopf operator, as the mesh's controller is one, against the server: indexes, events, handlers, finalizers."""
+"""A kopf operator, as the mesh's controller is one, against the server: indexes, events, handlers,
+finalizers.
+"""
 
 from __future__ import annotations
 
@@ -85,13 +87,14 @@ async def test_an_operator_sees_and_handles(server: ApiServer, call: Client, tmp
         assert (await call("DELETE", f"{SPLITS}/api")).body["metadata"]["deletionTimestamp"]
         await until(process.stdout, "deleted api")
         async with asyncio.timeout(20):
-            while (await call("GET", f"{SPLITS}/api")).status != 404:
+            while (await call("GET", f"{SPLITS}/api")).status != 404:  # noqa: ASYNC110 - remote
                 await asyncio.sleep(0.02)
-            while not (events := (await call("GET", "/api/v1/namespaces/default/events")).body["items"]):
+            listed = "/api/v1/namespaces/default/events"
+            while not (events := (await call("GET", listed)).body["items"]):  # noqa: ASYNC110 - remote
                 await asyncio.sleep(0.02)
         assert [event["reason"] for event in events if event["reason"] == "Seen"] == ["Seen"]
     except BaseException:
-        print((tmp_path / "errors").read_text()[-3000:])
+        print((tmp_path / "errors").read_text()[-3000:])  # noqa: T201 - shown when the test fails
         raise
     finally:
         process.terminate()

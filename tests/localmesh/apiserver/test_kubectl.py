@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import shutil
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,8 @@ spec:
     metadata: {labels: {app: web}}
     spec:
       containers:
-      - {name: web, image: "nginx:1", ports: [{containerPort: 80}], env: [{name: A, value: a}, {name: B, value: b}]}
+      - {name: web, image: "nginx:1", ports: [{containerPort: 80}],
+         env: [{name: A, value: a}, {name: B, value: b}]}
       - {name: side, image: "side:1"}
 ---
 apiVersion: v1
@@ -78,11 +78,11 @@ class Kubectl:
 
 
 @pytest.fixture
-async def kubectl(server: ApiServer, tmp_path: Path) -> AsyncIterator[Kubectl]:
+async def kubectl(server: ApiServer, tmp_path: Path) -> Kubectl:
     home = tmp_path / "home"
     home.mkdir()
     path = os.environ["PATH"]
-    yield Kubectl({"KUBECONFIG": str(server.kubeconfig_path), "HOME": str(home), "PATH": path})
+    return Kubectl({"KUBECONFIG": str(server.kubeconfig_path), "HOME": str(home), "PATH": path})
 
 
 async def test_apply_removes_what_the_manifest_no_longer_has(kubectl: Kubectl) -> None:
@@ -157,7 +157,7 @@ async def test_watching(kubectl: Kubectl) -> None:
     try:
         await kubectl("apply", "-f", "-", stdin=manifest)
         async with asyncio.timeout(20):
-            lines = []
+            lines: list[str] = []
             while not any(line.split()[:2] == ["seen", "1"] for line in lines):
                 lines.append((await process.stdout.readline()).decode())
     finally:

@@ -87,6 +87,6 @@ async def test_a_weight_change_is_seen_within_milliseconds(call: Client) -> None
                 revision = answer.body["metadata"]["resourceVersion"]
     delays = [1000 * (after - before) for before, after in zip(sent, seen, strict=True)]
     p50, p99 = statistics.median(delays), statistics.quantiles(delays, n=100)[98]
-    print(f"PUT to watch event: p50 {p50:.2f} ms, p99 {p99:.2f} ms")
+    print(f"PUT to watch event: p50 {p50:.2f} ms, p99 {p99:.2f} ms")  # noqa: T201 - the number is the point
     # The goal is 5 ms at p99 on an idle machine; the median is what holds on a shared one.
     assert p50 < 5, f"p50 {p50:.2f} ms, p99 {p99:.2f} ms"
