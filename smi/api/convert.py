@@ -112,7 +112,9 @@ def _attach(doc: Doc, kept: Kept) -> None:
     metadata = doc.setdefault("metadata", {})
     if kept and isinstance(metadata, dict):
         text = json.dumps(kept, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        metadata["annotations"] = {**(metadata.get("annotations") or {}), KEPT_ANNOTATION: text}
+        annotations = metadata.get("annotations")
+        others = annotations if isinstance(annotations, dict) else {}
+        metadata["annotations"] = {**others, KEPT_ANNOTATION: text}
 
 
 # --- one pair of functions per kind: version → hub form, hub form → version -------------------
@@ -302,8 +304,7 @@ def _into_spec(doc: Doc, kept: Kept, names: Mapping[str, str]) -> None:
     if not isinstance(spec, dict):
         return
     found = {new: doc.pop(old) for old, new in names.items() if old in doc}
-    if found or not kept.get("noSpec"):
-        kept.pop("noSpec", None)
+    if not kept.pop("noSpec", False) or found:
         doc["spec"] = {**spec, **found}
 
 

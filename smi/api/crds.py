@@ -122,30 +122,35 @@ def _column(name: str, path: str, kind: str = "string", priority: int = 0) -> Sc
     return column | {"priority": priority} if priority else column
 
 
+_OPEN: Final[Schema] = {"x-kubernetes-preserve-unknown-fields": True}
 _PORT: Final[Schema] = {"type": "integer", "minimum": 1, "maximum": 65535}
-_STATUS: Final = _object(
-    {
-        "conditions": {
-            **_array(
-                _object(
-                    {
-                        "type": _text("Accepted, ResolvedRefs, BackendsResolved, Programmed, Conflicted."),
-                        "status": _text("True, False or Unknown.", enum=["True", "False", "Unknown"]),
-                        "observedGeneration": {"type": "integer", "format": "int64"},
-                        "lastTransitionTime": _text("When status last changed.", format="date-time"),
-                        "reason": _text("One word."),
-                        "message": _text("What there is to say."),
-                    },
-                    ["type", "status"],
-                )
-            ),
-            "x-kubernetes-list-type": "map",
-            "x-kubernetes-list-map-keys": ["type"],
-        },
-        "observedGeneration": {"type": "integer", "format": "int64"},
-    }
+_STATUS: Final = (
+    _object(
+        {
+            "conditions": {
+                **_array(
+                    _object(
+                        {
+                            "type": _text(
+                                "Accepted, ResolvedRefs, BackendsResolved, Programmed, Conflicted."
+                            ),
+                            "status": _text("True, False or Unknown.", enum=["True", "False", "Unknown"]),
+                            "observedGeneration": {"type": "integer", "format": "int64"},
+                            "lastTransitionTime": _text("When status last changed.", format="date-time"),
+                            "reason": _text("One word."),
+                            "message": _text("What there is to say."),
+                        },
+                        ["type", "status"],
+                    )
+                ),
+                "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["type"],
+            },
+            "observedGeneration": {"type": "integer", "format": "int64"},
+        }
+    )
+    | _OPEN
 )
-_STATUS["x-kubernetes-preserve-unknown-fields"] = True
 _STATUS_COLUMNS: Final = (
     _column("Accepted", '.status.conditions[?(@.type=="Accepted")].status'),
     _column("Programmed", '.status.conditions[?(@.type=="Programmed")].message', priority=1),
@@ -224,13 +229,13 @@ _BINDING_SCHEMA: Final[Schema] = {
         {
             "schemes": _object(
                 {
-                    "podLabelSelector": {
-                        **_object(
-                            {"matchLabels": {"type": "object", "additionalProperties": {"type": "string"}}}
-                        ),
-                        # Kept so that validation can refuse matchExpressions: pruned, they would select more.
-                        "x-kubernetes-preserve-unknown-fields": True,
-                    },
+                    "podLabelSelector": _object(
+                        {
+                            "matchLabels": {"type": "object", "additionalProperties": {"type": "string"}},
+                            # Here so that validation can refuse it: pruned, the rest would select more.
+                            "matchExpressions": _array({"type": "object", **_OPEN}),
+                        }
+                    ),
                     "spiffeIdentities": _array(
                         _text("A SPIFFE id, with or without its scheme.", minLength=1)
                     ),
@@ -255,7 +260,9 @@ def _group_schema(version: str) -> Schema:
     if version != "v1alpha1":
         properties["headers"] = {
             "description": "Header name to RE2 pattern: a map, or a list of maps.",
-            "x-kubernetes-preserve-unknown-fields": True,
+            **_OPEN,
+            # Several Kubernetes releases prune the maps of a list that only its parent leaves open.
+            "items": _OPEN,
         }
     matches = _array(_object(properties))
     if version in ("v1alpha1", "v1alpha2"):

@@ -114,7 +114,7 @@ class IdentityBinding(Resource):
 
 @dataclass(frozen=True, slots=True)
 class HTTPMatch:
-    """One match as written; `path` None and `methods` empty mean any, header names keep their case."""
+    """One match as written; `path` None and `methods` empty mean any. `headers` are sorted."""
 
     name: str
     path: str | None = None

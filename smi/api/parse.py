@@ -214,7 +214,7 @@ def _route_group(doc: Mapping[str, Any]) -> HTTPRouteGroup:
             match.name,
             match.path_regex or None,
             tuple(match.methods or ()),
-            tuple(match.headers),
+            tuple(sorted(match.headers)),
         )
         for match in (*own, *top)
     )
