@@ -86,6 +86,8 @@ def _spawn(state_dir: Path, mode: str, images: Path | None) -> None:
     """Start the daemon detached: its parent is gone at once, so nobody has to wait for it."""
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     (state_dir / "daemon.json").unlink(missing_ok=True)
+    if (state_dir / "daemon.log").exists():  # what a crashed one said last is kept
+        (state_dir / "daemon.log").replace(state_dir / "daemon.log.1")
     argv = [sys.executable, "-m", "localmesh", "run", "--state-dir", str(state_dir), "--mode", mode]
     if images is not None:
         argv += ["--images", str(images.resolve())]

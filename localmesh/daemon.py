@@ -80,7 +80,7 @@ async def run(settings: Settings) -> int:
             await serve(settings, info, stop)
         except (StartError, NetworkError, images.ImageTableError, OSError) as error:
             _log.error("the cluster cannot start: %s", error)
-            write_info(replace(info, phase="failed", error=str(error)))
+            write_info(replace(info, phase="failed", error=str(error) or type(error).__name__))
             return 1
         (state_dir / "daemon.json").unlink(missing_ok=True)
     return 0
@@ -257,7 +257,7 @@ def _context(
         ca_bundle=server.authority_pem.decode(),
         api_host=server.settings.service_address if isolated else network.plan.api_address,
         api_port=443 if isolated else server.port,
-        root=am_root(),
+        root=am_root() and isolated,
         hide=_hidden() if isolated else (),
     )
 

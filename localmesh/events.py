@@ -58,6 +58,12 @@ class EventRecorder:
         self._queue: asyncio.Queue[_Said] = asyncio.Queue(QUEUE_MAX)
         self._known: OrderedDict[tuple[str, str, str], tuple[str, str, int]] = OrderedDict()
 
+    def named(self, component: str) -> EventRecorder:
+        """A recorder that speaks for another component and shares queue and writer."""
+        other = EventRecorder(self._api, component)
+        other._queue, other._known = self._queue, self._known
+        return other
+
     def normal(self, obj: Mapping[str, Any], reason: str, message: str, field_path: str = "") -> None:
         self._say(obj, "Normal", reason, message, field_path)
 

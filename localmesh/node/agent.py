@@ -45,6 +45,7 @@ class NodeAgent:
     def __init__(self, context: NodeContext, images: tuple[Image, ...] = ()) -> None:
         self.context = context
         self._given_images = images
+        self._scheduler = context.events.named("default-scheduler")
         self._runners: dict[str, PodRunner] = {}
         self._tasks = TaskGroup("node")
         self._services_changed = asyncio.Event()
@@ -143,7 +144,7 @@ class NodeAgent:
         node = self.context.api.peek("nodes", None, NODE_NAME) or {}
         if (node.get("spec") or {}).get("unschedulable"):
             message = "0/1 nodes are available: 1 node(s) were unschedulable (kubectl uncordon local)."
-            self.context.events.warning(pod, "FailedScheduling", message)
+            self._scheduler.warning(pod, "FailedScheduling", message)
             return
         condition = {
             "type": "PodScheduled",
@@ -170,7 +171,7 @@ class NodeAgent:
                 raise
             return
         message = f"Successfully assigned {meta['namespace']}/{meta['name']} to {NODE_NAME}"
-        self.context.events.normal(pod, "Scheduled", message)
+        self._scheduler.normal(pod, "Scheduled", message)
 
     # --- images --------------------------------------------------------------------------------------
 

@@ -35,6 +35,7 @@ class NodeContext:
     """KUBERNETES_SERVICE_HOST as pods get it."""
     api_port: int
     root: bool
+    """Containers can be given another user and group (root, and mounts of their own)."""
     hide: tuple[str, ...]
     """Host directories pods do not see (mode netns)."""
     images: ImageTable = field(default_factory=ImageTable)

@@ -8,10 +8,10 @@ sidecar as an explicit proxy (`HTTP_PROXY`) or through a service's address. What
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import ipaddress
 import itertools
-import logging
 import socket
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -19,8 +19,6 @@ from typing import Any, Final
 from localmesh.node.network import AddressPool, Attachment, NetworkError, Plan
 from localmesh.node.services import Backend, ServicePort, ServiceTable
 from localmesh.tasks import TaskGroup
-
-_log = logging.getLogger(__name__)
 
 POD_BLOCKS: Final = ipaddress.IPv4Network("127.10.0.0/16")
 SERVICE_BLOCKS: Final = ipaddress.IPv4Network("127.96.0.0/16")
@@ -104,8 +102,10 @@ class LoopbackNetwork:
         try:
             await relay.start(*place)
         except OSError as error:
-            self._refused[port.key] = error.strerror or str(error)
-            _log.info("service %s has no listener on %s:%d: %s", port.key, *place, error)
+            why = (
+                "ports below 1024 need root" if error.errno == errno.EACCES else str(error.strerror or error)
+            )
+            self._refused[port.key] = why
             return
         self._relays[place] = relay
 
@@ -121,7 +121,7 @@ class LoopbackNetwork:
                 "A container must listen on its $(POD_IP); hard-coded mount paths are not there: values that "
                 "begin with a mountPath are rewritten to the real directory."
             ),
-            "Services are TCP only.",
+            "Services are TCP only; runAsUser and runAsGroup have no effect.",
         ]
         found += [
             f"Service port {key} has no listener of its own: {why}."
