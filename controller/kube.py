@@ -6,6 +6,7 @@ Knows HTTP and Kubernetes' Status errors, and nothing of what the objects mean.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any, Final, Protocol
 
 import aiohttp
 import kopf
+import yaml
 
 Object = dict[str, Any]
 """A Kubernetes object as parsed JSON."""
@@ -60,7 +62,7 @@ def login(env: Mapping[str, str], account: Path = _ACCOUNT) -> kopf.ConnectionIn
         info = kopf.login_with_kubeconfig(settings=kopf.OperatorSettings())
         if info is None:
             raise kopf.LoginError("KUBECONFIG is set but names no file")
-        return info
+        return info if info.token else dataclasses.replace(info, token=_token_of_file(env["KUBECONFIG"]))
     host, port = env.get("KUBERNETES_SERVICE_HOST", ""), env.get("KUBERNETES_SERVICE_PORT", "443")
     try:
         token = (account / "token").read_text(encoding="utf-8").strip()
@@ -75,6 +77,18 @@ def login(env: Mapping[str, str], account: Path = _ACCOUNT) -> kopf.ConnectionIn
     return kopf.ConnectionInfo(
         server=f"https://{authority}", ca_path=str(account / "ca.crt"), token=token, priority=0
     )
+
+
+def _token_of_file(kubeconfig: str) -> str | None:
+    """The token that `tokenFile` of the current user names: kopf reads only inline tokens."""
+    try:
+        config = yaml.safe_load(Path(kubeconfig).read_text(encoding="utf-8"))
+        contexts = {entry["name"]: entry["context"] for entry in config["contexts"]}
+        users = {entry["name"]: entry["user"] for entry in config["users"]}
+        file = users[contexts[config["current-context"]]["user"]].get("tokenFile")
+        return Path(file).read_text(encoding="utf-8").strip() if file else None
+    except (OSError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise kopf.LoginError(f"cannot use KUBECONFIG={kubeconfig}: {error!r}") from error
 
 
 class Kube:
