@@ -50,33 +50,22 @@ def proxies_sheet(answer: Mapping[str, Any]) -> Sheet:
             proxy["pod"],
             proxy["revision"],
             _currency(proxy, revision),
-            len(subscriptions)
-            if isinstance(subscriptions := proxy.get("subscriptions"), list)
-            else subscriptions,
+            len(proxy.get("subscriptions") or []),
             f"{float(proxy.get('connected_seconds') or 0):.0f} s",
-            proxy["identity"],
+            proxy["identity"].rpartition("/sa/")[2],
         )
-        for proxy in answer.get("proxies", [])
+        for proxy in sorted(answer.get("proxies", []), key=lambda proxy: str(proxy["pod"]))
     ]
     title = (
         f"Proxies (config revision {revision})" if revision is not None else f"Proxies: {answer.get('error')}"
     )
-    return Sheet(title, ("Pod", "Revision", "Config", "Destinations", "Connected", "Identity"), rows)
+    return Sheet(title, ("Pod", "Revision", "Config", "Uses", "Connected", "Account"), rows)
 
 
 def _currency(proxy: Mapping[str, Any], revision: object) -> str:
     if proxy.get("nack"):
         return f"refused: {proxy['nack']}"
     return "current" if proxy["revision"] == revision else "behind"
-
-
-def limits_sheet(mode: str, limits: Sequence[str]) -> Sheet:
-    """What this mode of the embedded cluster cannot do."""
-    return Sheet(
-        f"Limits of {mode} mode",
-        ("What a real cluster does, and this one does not",),
-        [(text,) for text in limits],
-    )
 
 
 def pod_phase(pod: Object) -> str:

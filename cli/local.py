@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
 from cli.cluster import Cluster, UpOptions, bring_up, find_cluster, read_log, state_dir_option, take_down
 from cli.errors import Failed
-from cli.inventory import limits_sheet, nodes_sheet, pods_sheet, proxies_sheet, read_proxies
+from cli.inventory import nodes_sheet, pods_sheet, proxies_sheet, read_proxies
 from cli.kube import Kube
-from cli.output import Output, messages, output_option, print_json
+from cli.output import Output, messages, output_option, print_json, results
 from cli.progress import progress
 from cli.run import run
 from localmesh.daemon import Mode
@@ -101,17 +100,19 @@ def status(state_dir: Path, output: Output) -> None:
     if output is Output.JSON:
         print_json({**_described(cluster), **sheets})
         return
-    console = Console(highlight=False)
+    console = results()
     console.print(f"[bold]{cluster.mode}[/] mode, state in {cluster.state_dir}", soft_wrap=True)
     console.print(f"export KUBECONFIG={cluster.kubeconfig}", soft_wrap=True)
     for sheet in (
         nodes_sheet(sheets["nodes"]),
         pods_sheet(sheets["pods"]),
         proxies_sheet(sheets["proxies"]),
-        limits_sheet(cluster.mode, sheets["limits"]),
     ):
         console.print()
         console.print(sheet.table())
+    console.print(f"[bold]Limits of {cluster.mode} mode[/]")
+    for limit in cluster.limits:
+        console.print(f"  · {limit}", markup=False)
 
 
 async def _look(cluster: Cluster) -> dict[str, Any]:

@@ -6,11 +6,15 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 import click
+from rich import box
 from rich.console import Console
 from rich.table import Table
+
+PIPE_WIDTH: Final = 140
+"""Columns of what is printed into a pipe or a file."""
 
 
 class Output(StrEnum):
@@ -47,10 +51,17 @@ class Sheet:
 
     def table(self) -> Table:
         """The rich form; a column of numbers is right-aligned."""
-        table = Table(title=self.title, title_justify="left", title_style="bold", header_style="bold")
+        table = Table(
+            title=self.title,
+            title_justify="left",
+            title_style="bold",
+            header_style="bold",
+            box=box.SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
+        )
         for index, name in enumerate(self.columns):
             numeric = bool(self.rows) and all(isinstance(row[index], int | float) for row in self.rows)
-            table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+            table.add_column(name, justify="right" if numeric else "left", no_wrap=index == 0)
         for row in self.rows:
             table.add_row(*("" if cell is None else str(cell) for cell in row))
         return table
@@ -59,6 +70,12 @@ class Sheet:
 def print_json(document: Mapping[str, Any] | Sequence[Any]) -> None:
     """One JSON document on standard output."""
     click.echo(json.dumps(document, indent=2, default=str))
+
+
+def results() -> Console:
+    """Where a command's result goes: standard output, wide when it is not a terminal."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=PIPE_WIDTH)
 
 
 def messages() -> Console:

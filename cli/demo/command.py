@@ -13,6 +13,7 @@ import click
 from rich.console import Console
 
 from cli.cluster import Cluster, UpOptions, bring_up, default_state_dir, take_down
+from cli.demo.picture import draw
 from cli.demo.play import Outcome, play
 from cli.demo.screen import Screen
 from cli.demo.stage import Stage
@@ -32,6 +33,7 @@ class DemoOptions:
     mode: Mode
     keep: bool
     svg: Path | None
+    animation: Path | None
     output: Output
 
 
@@ -51,15 +53,24 @@ class DemoOptions:
     help="Where the demo's cluster lives.  [default: ~/.local/state/smi-mesh/demo]",
 )
 @click.option(
-    "--svg", type=click.Path(dir_okay=False, path_type=Path), help="Also write a picture of the run."
+    "--svg",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write what the terminal showed, as a picture.",
+)
+@click.option(
+    "--animation",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write an animated picture (SVG) of the requests of this run.",
 )
 @output_option
-def demo(state_dir: Path, mode: Mode, keep: bool, svg: Path | None, output: Output) -> None:
-    """Tell what the mesh does, with real proxies and real requests, in about a minute.
+def demo(
+    state_dir: Path, mode: Mode, keep: bool, svg: Path | None, animation: Path | None, output: Output
+) -> None:
+    """Tell what the mesh does, with real proxies and real requests, in well under a minute.
 
     Exit code 0: everything came out as announced. Exit code 1: something did not, and was printed.
     """
-    outcome = _perform(DemoOptions(state_dir, mode, keep, svg, output))
+    outcome = _perform(DemoOptions(state_dir, mode, keep, svg, animation, output))
     raise click.exceptions.Exit(0 if outcome.ok else 1)
 
 
@@ -74,6 +85,9 @@ def _perform(options: DemoOptions) -> Outcome:
         screen.summary(outcome.verdicts, seconds)
         if options.svg is not None:
             screen.save(options.svg, "smi-mesh demo")
+        if options.animation is not None:
+            options.animation.parent.mkdir(parents=True, exist_ok=True)
+            options.animation.write_text(draw(outcome.scenes), encoding="utf-8")
         if options.output is Output.JSON:
             print_json(_document(outcome, cluster, seconds))
         if options.keep:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from cli.demo.judge import Tally, Verdict, judge_ask, judge_count, judge_dial, judge_live, passed
+from cli.demo.picture import Scene, stage_scene
 from cli.demo.screen import Screen, ShareRow
 from cli.demo.stage import Stage, manifest_objects, manifest_text
 from cli.demo.story import Ask, Check, Count, Dial, Step
@@ -20,6 +21,8 @@ class Outcome:
     live: dict[str, float | None] = field(default_factory=dict)
     """Seconds from apply to live, by step."""
     shares: list[ShareRow] = field(default_factory=list)
+    scenes: list[Scene] = field(default_factory=list)
+    """What an animated picture of this run shows."""
 
     @property
     def ok(self) -> bool:
@@ -33,7 +36,10 @@ async def play(stage: Stage, screen: Screen, story: Sequence[Step]) -> Outcome:
     for number, step in enumerate(story, 1):
         yaml = manifest_text(step.manifest) if step.whole_yaml else inventory(step)
         screen.step(number, len(story), step, yaml)
-        outcome.verdicts[step.title] = await _play_step(stage, screen, step, outcome)
+        before = len(outcome.shares)
+        verdicts = outcome.verdicts[step.title] = await _play_step(stage, screen, step, outcome)
+        live = outcome.live.get(step.title)
+        outcome.scenes.append(stage_scene(step, verdicts, outcome.shares[before:], live))
     return outcome
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
 
 from cli.demo.judge import Tally, Verdict
+from cli.demo.picture import draw, stage_scene
 from cli.demo.play import inventory
 from cli.demo.screen import Screen, ShareRow
 from cli.demo.stage import manifest_objects, manifest_text
-from cli.demo.story import LIVE_SECONDS, NAMESPACE, STORY, Count, Step
+from cli.demo.story import LIVE_SECONDS, NAMESPACE, STORY, Ask, Count, Step
 from smi.api.parse import Parsed, parse
 
 STEPS = pytest.mark.parametrize("step", STORY, ids=lambda step: step.title)
@@ -107,3 +110,34 @@ def test_the_story_is_drawn_on_terminal_and_picture(tmp_path: Path) -> None:
     assert "<svg" in picture
     assert "42&#160;ms" in picture
     assert "kubectl" not in picture
+
+
+def test_the_run_becomes_an_animated_picture() -> None:
+    scenes = []
+    for step in STORY:
+        verdicts = [
+            Verdict(check.title, "", "200 from api-v2" if check.status == 200 else "403 <why>", ok=True)
+            if isinstance(check, Ask)
+            else Verdict(check.title, "", "db ready · db 1" if check.opens else "reset", ok=True)
+            for check in step.checks
+            if not isinstance(check, Count)
+        ]
+        rows = [
+            ShareRow(check, Tally(check.picks, dict(check.weights), {}), 0.07)
+            for check in step.checks
+            if isinstance(check, Count)
+        ]
+        scenes.append(stage_scene(step, verdicts, rows, 0.07))
+    picture = draw(scenes)
+    root = ElementTree.fromstring(picture)
+    groups = root.findall("{http://www.w3.org/2000/svg}g")
+    assert len(groups) == len(STORY)
+    assert "403 &lt;why&gt;" in picture
+    ninety = scenes[3]
+    assert [dot.colour for dot in ninety.dots].count("v2") == 1
+    assert ninety.shares == {"api-v1": "90.0 %", "api-v2": "10.0 %"}
+    assert [dot.colour for dot in scenes[0].dots] == ["no", "no", "no"]
+    for times in re.findall(r'keyTimes="([^"]*)"', picture):
+        numbers = [float(number) for number in times.split(";")]
+        assert numbers == sorted(numbers)
+        assert numbers[0] == 0
