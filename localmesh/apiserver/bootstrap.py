@@ -25,8 +25,8 @@ _CORE_EDITABLE = [
 _CORE_VIEWABLE = [
     "configmaps", "endpoints", "events", "limitranges", "namespaces", "namespaces/status",
     "persistentvolumeclaims", "persistentvolumeclaims/status", "pods", "pods/log", "pods/status",
-    "replicationcontrollers", "replicationcontrollers/scale", "replicationcontrollers/status", "resourcequotas",
-    "resourcequotas/status", "serviceaccounts", "services", "services/status",
+    "replicationcontrollers", "replicationcontrollers/scale", "replicationcontrollers/status",
+    "resourcequotas", "resourcequotas/status", "serviceaccounts", "services", "services/status",
 ]  # fmt: skip
 _GROUPS_EDITABLE = {
     "apps": ["daemonsets", "deployments", "deployments/rollback", "deployments/scale", "replicasets",

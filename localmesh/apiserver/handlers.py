@@ -34,7 +34,6 @@ from localmesh.apiserver.negotiation import (
     MERGE_PATCH,
     PATCHES,
     STRATEGIC_PATCH,
-    Decoder,
     Shape,
     choose_shape,
     media_type_of,
@@ -65,7 +64,7 @@ _HEALTH = ("/healthz", "/livez", "/readyz")
 @dataclass(slots=True)
 class Handlers:
     """Answers every request; the parts are set once by the server,
-    `pod_logs` and `protobuf` when there is one.
+    `pod_logs` when there is a node.
     """
 
     rest: Rest
@@ -75,7 +74,6 @@ class Handlers:
     openapi: OpenApi
     address: Callable[[], str]
     pod_logs: PodLogs | None = None
-    protobuf: Decoder | None = None
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         warnings: list[str] = []
@@ -234,7 +232,7 @@ class Handlers:
         return mutation
 
     async def _body(self, request: web.BaseRequest) -> JsonObject:
-        return read_object(await request.read(), request.headers.get("Content-Type"), self.protobuf)
+        return read_object(await request.read(), request.headers.get("Content-Type"))
 
     def _needs_namespace(self, target: Target) -> None:
         if target.resource.namespaced and not target.namespace:

@@ -5,12 +5,12 @@ Answers are JSON (or YAML); protobuf answers are not offered, which every known 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import yaml
 
+from localmesh.apiserver import protobuf
 from localmesh.apiserver.errors import bad_request, not_acceptable, unsupported_media_type
 from localmesh.apiserver.jsonvalue import JsonObject, loads
 
@@ -27,8 +27,6 @@ PATCHES = (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY_PATCH)
 CUSTOM_PATCHES = (JSON_PATCH, MERGE_PATCH, APPLY_PATCH)
 
 View = Literal["", "Table", "PartialObjectMetadata"]
-
-Decoder = Callable[[bytes], JsonObject]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,17 +88,17 @@ def media_type_of(content_type: str | None) -> str:
     return (content_type or JSON).partition(";")[0].strip().lower()
 
 
-def read_object(body: bytes, content_type: str | None, protobuf: Decoder | None = None) -> JsonObject:
+def read_object(body: bytes, content_type: str | None) -> JsonObject:
     """The request's object; raises ApiError 400 for what cannot be parsed and 415 for other media types."""
     media_type = media_type_of(content_type)
     if media_type == JSON:
         value = read_json(body)
     elif media_type in (YAML, "application/x-yaml", "text/yaml"):
         value = read_yaml(body)
-    elif media_type == PROTOBUF and protobuf is not None:
-        value = protobuf(body)
+    elif media_type == PROTOBUF:
+        value = protobuf.decode(body)
     else:
-        raise unsupported_media_type(READ if protobuf is not None else (JSON, YAML))
+        raise unsupported_media_type(READ)
     if not isinstance(value, dict):
         raise bad_request("the body of the request must be an object")
     return value

@@ -31,7 +31,6 @@ FOLLOWS = "differs only as a consequence of the CEL or apply cases before it"
 DIFFERENT: dict[str, str] = {
     "CEL fail": NO_CEL,
     "wrong kind": NO_CEL,
-    "post text": "protobuf bodies are not read yet, so they are not offered",
     "ssa conflict": NO_OWNERSHIP,
     "ssa force": NO_OWNERSHIP,
     "ssa m1 drop items": NO_OWNERSHIP,

@@ -200,6 +200,30 @@ def offline(definition: dict[str, Any]) -> dict[str, Any]:
     return {**definition, "spec": spec}
 
 
+async def test_commands_that_send_protobuf(kubectl: Kubectl) -> None:
+    await kubectl("create", "namespace", "shop")
+    await kubectl("create", "configmap", "cm", "-n", "shop", "--from-literal=a=b")
+    await kubectl("create", "secret", "generic", "s", "-n", "shop", "--from-literal=p=q")
+    await kubectl("create", "serviceaccount", "sa", "-n", "shop")
+    await kubectl("create", "deployment", "d", "-n", "shop", "--image=sh", "--replicas=0", "--port=80")
+    await kubectl("create", "role", "r", "-n", "shop", "--verb=get,list", "--resource=pods,deployments.apps")
+    await kubectl("create", "rolebinding", "r", "-n", "shop", "--role=r", "--serviceaccount=shop:sa")
+    await kubectl("autoscale", "deployment", "d", "-n", "shop", "--min=1", "--max=3", "--cpu-percent=50")
+    d = await kubectl.json("get", "deploy", "d", "-n", "shop")
+    assert d["spec"]["replicas"] == 0
+    assert d["spec"]["template"]["spec"]["containers"][0]["ports"][0]["containerPort"] == 80
+    assert (await kubectl.json("get", "secret", "s", "-n", "shop"))["data"] == {"p": "cQ=="}
+    hpa = await kubectl.json("get", "hpa", "d", "-n", "shop")
+    assert hpa["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"] == 50
+    token = (await kubectl("create", "token", "sa", "-n", "shop")).strip()
+    assert token.count(".") == 2
+    as_sa = ("--as=system:serviceaccount:shop:sa", "-n", "shop")
+    assert "yes" in await kubectl("auth", "can-i", "list", "pods", *as_sa)
+    assert "no" in await kubectl("auth", "can-i", "delete", "pods", *as_sa, fails=True)
+    assert "pods" in await kubectl("auth", "can-i", "--list", *as_sa)
+    assert "kubernetes-admin" in await kubectl("auth", "whoami")
+
+
 async def test_who_am_i(kubectl: Kubectl) -> None:
     assert "+smi-mesh-embedded" in await kubectl("version", "-o", "json")
     assert "deployments.apps" in await kubectl("api-resources", "-o", "name")
