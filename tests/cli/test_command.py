@@ -18,6 +18,7 @@ from cli.errors import Failed
 from cli.kube import KubeError
 from cli.main import main
 from cli.run import run
+from localmesh.images import builtin_images
 
 
 @pytest.mark.parametrize(
@@ -122,6 +123,7 @@ _WAITS = """
 import asyncio, sys
 import click
 from cli.run import run
+from localmesh.images import builtin_images
 
 async def work():
     try:
@@ -151,3 +153,9 @@ def test_an_interrupted_command_cleans_up(number: signal.Signals, code: int) -> 
     assert out == b"cleaned up\n"
     assert process.returncode == code
     assert b"Traceback" not in err
+
+
+def test_the_manual_has_the_image_table() -> None:
+    manual = Path("docs/localmesh.md").read_text(encoding="utf-8")
+    for image in builtin_images():
+        assert f"`{image.name}`" in manual
