@@ -17,7 +17,7 @@ from enum import StrEnum
 from urllib.parse import urlsplit
 
 from conformance.app.echo import SERVER_HEADER
-from conformance.app.http1 import MAX_HEAD, BadMessage, Request, Response, encode_request, read_response
+from conformance.app.http1 import MAX_HEAD, BadMessageError, Request, Response, encode_request, read_response
 from conformance.app.settings import Proxy
 
 
@@ -76,7 +76,7 @@ class Report:
     reconnects: int = 0
 
 
-class NoAnswer(Exception):
+class NoAnswerError(Exception):
     """An exchange ended without an answer; says why."""
 
     def __init__(self, failure: Failure, detail: str) -> None:
@@ -168,7 +168,7 @@ async def _exchange(line: _Line, request: Request, call: Call, report: Report) -
     try:
         async with asyncio.timeout(call.timeout):
             response = await _ask(line, request, report)
-    except NoAnswer as error:
+    except NoAnswerError as error:
         await line.close()
         return Result(time.perf_counter() - begin, error=error.failure, detail=error.detail)
     except TimeoutError:
@@ -184,18 +184,18 @@ async def _ask(line: _Line, request: Request, report: Report) -> Response:
     reused = line.open
     try:
         return await line.ask(request)
-    except _Stale as error:
+    except _StaleError as error:
         if not reused:
-            raise NoAnswer(error.failure, str(error)) from None
+            raise NoAnswerError(error.failure, str(error)) from None
     report.reconnects += 1
     await line.close()
     try:
         return await line.ask(request)
-    except _Stale as error:
-        raise NoAnswer(error.failure, str(error)) from None
+    except _StaleError as error:
+        raise NoAnswerError(error.failure, str(error)) from None
 
 
-class _Stale(Exception):
+class _StaleError(Exception):
     """The connection ended before the first byte of an answer."""
 
     def __init__(self, failure: Failure, detail: str) -> None:
@@ -215,7 +215,7 @@ class _Line:
         return self._streams is not None
 
     async def ask(self, request: Request) -> Response:
-        """One exchange; raises _Stale before the first byte of an answer, NoAnswer after it."""
+        """One exchange; raises _StaleError before the first byte of an answer, NoAnswerError after it."""
         if self._streams is None:
             self._streams = await dial(*self._address.connect)
         reader, writer = self._streams
@@ -224,15 +224,15 @@ class _Line:
             await writer.drain()
             response, close = await read_response(reader, request.method)
         except asyncio.IncompleteReadError as error:
-            raise NoAnswer(Failure.CLOSED, f"after {len(error.partial)} bytes of an answer") from None
+            raise NoAnswerError(Failure.CLOSED, f"after {len(error.partial)} bytes of an answer") from None
         except EOFError as error:
-            raise _Stale(Failure.CLOSED, str(error)) from None
-        except (BadMessage, asyncio.LimitOverrunError) as error:
-            raise NoAnswer(Failure.PROTOCOL, str(error)) from None
+            raise _StaleError(Failure.CLOSED, str(error)) from None
+        except (BadMessageError, asyncio.LimitOverrunError) as error:
+            raise NoAnswerError(Failure.PROTOCOL, str(error)) from None
         except ConnectionError as error:
-            raise _Stale(Failure.RESET, str(error)) from None
+            raise _StaleError(Failure.RESET, str(error)) from None
         except OSError as error:
-            raise NoAnswer(Failure.UNREACHABLE, str(error)) from None
+            raise NoAnswerError(Failure.UNREACHABLE, str(error)) from None
         if close:
             await self.close()
         return response
@@ -248,15 +248,15 @@ class _Line:
 
 
 async def dial(host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Connect; raises NoAnswer."""
+    """Connect; raises NoAnswerError."""
     try:
         return await asyncio.open_connection(host, port, limit=MAX_HEAD)
     except ConnectionRefusedError as error:
-        raise NoAnswer(Failure.REFUSED, str(error)) from None
+        raise NoAnswerError(Failure.REFUSED, str(error)) from None
     except ConnectionError as error:
-        raise NoAnswer(Failure.RESET, str(error)) from None
+        raise NoAnswerError(Failure.RESET, str(error)) from None
     except OSError as error:
-        raise NoAnswer(Failure.UNREACHABLE, str(error)) from None
+        raise NoAnswerError(Failure.UNREACHABLE, str(error)) from None
 
 
 def summarise(report: Report) -> dict[str, object]:

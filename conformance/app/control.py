@@ -28,7 +28,7 @@ BODY_EXCERPT: Final = 2048
 """Bytes of an answer's body that are reported."""
 
 
-class BadOrder(ValueError):
+class BadOrderError(ValueError):
     """An order that cannot be carried out; the text names the field."""
 
 
@@ -43,7 +43,7 @@ class Control:
     async def __call__(self, request: Request) -> Response:
         try:
             status, answer = await self._route(request)
-        except ValueError as error:  # BadOrder, a URL that cannot be used, JSON that does not parse
+        except ValueError as error:  # BadOrderError, a URL that cannot be used, JSON that does not parse
             status, answer = 400, {"error": str(error)}
         body = json.dumps(answer).encode() + b"\n"
         return Response(status, (("content-type", "application/json"),), body)
@@ -97,12 +97,12 @@ def _shown(result: Result) -> dict[str, object]:
 def _order(body: bytes) -> Mapping[str, object]:
     order = json.loads(body)
     if not isinstance(order, dict):
-        raise BadOrder("expected a JSON object")
+        raise BadOrderError("expected a JSON object")
     return order
 
 
 def read_call(order: Mapping[str, object]) -> Call:
-    """Check an order for `POST /call`; raises BadOrder naming the field."""
+    """Check an order for `POST /call`; raises BadOrderError naming the field."""
     return Call(
         url=_text(order, "url"),
         method=_text(order, "method", "GET"),
@@ -118,11 +118,11 @@ def read_call(order: Mapping[str, object]) -> Call:
 
 
 def read_talk(order: Mapping[str, object]) -> Talk:
-    """Check an order for `POST /tcp`; raises BadOrder naming the field."""
+    """Check an order for `POST /tcp`; raises BadOrderError naming the field."""
     send_field = order.get("send", "ping")
     lines = [send_field] if isinstance(send_field, str) else send_field
     if not isinstance(lines, list) or not all(isinstance(line, str) and "\n" not in line for line in lines):
-        raise BadOrder("send: expected a line or a list of lines")
+        raise BadOrderError("send: expected a line or a list of lines")
     return Talk(
         host=_text(order, "host"),
         port=_whole(order, "port", 0, 65535),
@@ -137,32 +137,32 @@ def read_talk(order: Mapping[str, object]) -> Talk:
 def _text(order: Mapping[str, object], field: str, default: str | None = None) -> str:
     value = order.get(field, default)
     if not isinstance(value, str):
-        raise BadOrder(f"{field}: expected a string")
+        raise BadOrderError(f"{field}: expected a string")
     return value
 
 
 def _whole(order: Mapping[str, object], field: str, default: int, high: int) -> int:
     value = order.get(field, default)
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= high:
-        raise BadOrder(f"{field}: expected a whole number from 1 to {high}")
+        raise BadOrderError(f"{field}: expected a whole number from 1 to {high}")
     return value
 
 
 def _number(order: Mapping[str, object], field: str, default: float, high: float) -> float:
     value = order.get(field, default)
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= high:
-        raise BadOrder(f"{field}: expected a number from 0 to {high:g}")
+        raise BadOrderError(f"{field}: expected a number from 0 to {high:g}")
     return float(value)
 
 
 def _headers(value: object) -> tuple[tuple[str, str], ...]:
     pairs = list(value.items()) if isinstance(value, dict) else (value or [])
     if not isinstance(pairs, list):
-        raise BadOrder("headers: expected an object or a list of pairs")
+        raise BadOrderError("headers: expected an object or a list of pairs")
     checked = []
     for pair in pairs:
         if not (isinstance(pair, list | tuple) and len(pair) == 2 and all(_is_header(part) for part in pair)):
-            raise BadOrder("headers: expected pairs of strings without line breaks")
+            raise BadOrderError("headers: expected pairs of strings without line breaks")
         checked.append((pair[0], pair[1]))
     return tuple(checked)
 

@@ -1,6 +1,6 @@
 """HTTP/1.1 messages over asyncio streams (RFC 9112), as much as a test application needs.
 
-Heads and bodies are bounded. Every fault of the peer is a `BadMessage`; a peer that goes away is
+Heads and bodies are bounded. Every fault of the peer is a `BadMessageError`; a peer that goes away is
 an `EOFError` or an `OSError`. This is a test tool, not the data plane's parser: it is strict about
 what it needs and knows no exotic framing.
 """
@@ -22,7 +22,7 @@ Headers = tuple[tuple[str, str], ...]
 """(lower-case name, value), in the order received."""
 
 
-class BadMessage(ValueError):
+class BadMessageError(ValueError):
     """The peer sent something that is not HTTP/1.1 as we read it."""
 
 
@@ -86,7 +86,7 @@ async def read_request_head(reader: asyncio.StreamReader) -> Request | None:
     start, headers = _parse_head(head)
     parts = start.split(" ")
     if len(parts) != 3 or not all(parts) or parts[2] not in ("HTTP/1.1", "HTTP/1.0"):
-        raise BadMessage(f"not an HTTP/1.1 request line: {start[:80]!r}")
+        raise BadMessageError(f"not an HTTP/1.1 request line: {start[:80]!r}")
     return Request(parts[0], parts[1], headers, b"", parts[2])
 
 
@@ -100,7 +100,7 @@ async def read_response(reader: asyncio.StreamReader, method: str) -> tuple[Resp
     """Read one final response to a request with `method`: the response, and whether to close after it.
 
     Interim 1xx responses are skipped, except 101, which is final. Raises EOFError if the peer closed
-    before the first byte (a stale kept-alive connection), BadMessage or IncompleteReadError later.
+    before the first byte (a stale kept-alive connection), BadMessageError or IncompleteReadError later.
     """
     while True:
         head = await _read_head(reader)
@@ -110,7 +110,7 @@ async def read_response(reader: asyncio.StreamReader, method: str) -> tuple[Resp
         version, _, rest = start.partition(" ")
         code, _, reason = rest.partition(" ")
         if version not in ("HTTP/1.1", "HTTP/1.0") or len(code) != 3 or not code.isdigit():
-            raise BadMessage(f"not an HTTP/1.1 status line: {start[:80]!r}")
+            raise BadMessageError(f"not an HTTP/1.1 status line: {start[:80]!r}")
         status = int(code)
         if status >= 200 or status == 101:
             break
@@ -173,7 +173,7 @@ async def _read_head(reader: asyncio.StreamReader) -> bytes | None:
             return None
         raise
     except asyncio.LimitOverrunError:
-        raise BadMessage(f"head larger than {MAX_HEAD} bytes") from None
+        raise BadMessageError(f"head larger than {MAX_HEAD} bytes") from None
     return head[:-4]
 
 
@@ -183,7 +183,7 @@ def _parse_head(head: bytes) -> tuple[str, Headers]:
     for line in lines:
         name, colon, value = line.partition(":")
         if not colon or not name or name != name.strip():
-            raise BadMessage(f"not a header line: {line[:80]!r}")
+            raise BadMessageError(f"not a header line: {line[:80]!r}")
         headers.append((name.lower(), value.strip(" \t")))
     return start, tuple(headers)
 
@@ -195,10 +195,10 @@ async def _read_framed(reader: asyncio.StreamReader, headers: Headers) -> tuple[
     if text is None:
         return None, ()
     if not (text.isascii() and text.isdigit()):
-        raise BadMessage(f"content-length is not a number: {text[:20]!r}")
+        raise BadMessageError(f"content-length is not a number: {text[:20]!r}")
     length = int(text)
     if length > MAX_BODY:
-        raise BadMessage(f"body larger than {MAX_BODY} bytes")
+        raise BadMessageError(f"body larger than {MAX_BODY} bytes")
     return await reader.readexactly(length), ()
 
 
@@ -210,15 +210,15 @@ async def _read_chunked(reader: asyncio.StreamReader) -> tuple[bytes, Headers]:
         try:
             size = int(size_line, 16)
         except ValueError:
-            raise BadMessage(f"not a chunk size: {size_line[:20]!r}") from None
+            raise BadMessageError(f"not a chunk size: {size_line[:20]!r}") from None
         total += size
         if size < 0 or total > MAX_BODY:
-            raise BadMessage(f"body larger than {MAX_BODY} bytes")
+            raise BadMessageError(f"body larger than {MAX_BODY} bytes")
         if size == 0:
             return b"".join(pieces), await _read_trailers(reader)
         pieces.append(await reader.readexactly(size))
         if await reader.readexactly(2) != b"\r\n":
-            raise BadMessage("chunk does not end with CRLF")
+            raise BadMessageError("chunk does not end with CRLF")
 
 
 async def _read_trailers(reader: asyncio.StreamReader) -> Headers:
@@ -229,7 +229,7 @@ async def _read_trailers(reader: asyncio.StreamReader) -> Headers:
             return _parse_head(b"-\r\n" + block[:-2])[1] if block else ()
         block += line
         if len(block) > MAX_HEAD:
-            raise BadMessage(f"trailers larger than {MAX_HEAD} bytes")
+            raise BadMessageError(f"trailers larger than {MAX_HEAD} bytes")
 
 
 async def _read_to_end(reader: asyncio.StreamReader) -> bytes:
@@ -238,6 +238,6 @@ async def _read_to_end(reader: asyncio.StreamReader) -> bytes:
     while piece := await reader.read(65536):
         total += len(piece)
         if total > MAX_BODY:
-            raise BadMessage(f"body larger than {MAX_BODY} bytes")
+            raise BadMessageError(f"body larger than {MAX_BODY} bytes")
         pieces.append(piece)
     return b"".join(pieces)

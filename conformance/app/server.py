@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from conformance.app.http1 import (
     MAX_HEAD,
-    BadMessage,
+    BadMessageError,
     Request,
     Response,
     encode_response,
@@ -61,7 +61,7 @@ class HttpServer:
         try:
             while await self._serve_one(reader, writer):
                 pass
-        except BadMessage as error:
+        except BadMessageError as error:
             with suppress(OSError):
                 writer.write(encode_response(Response(400, body=f"{error}\n".encode()), close=True))
                 await writer.drain()

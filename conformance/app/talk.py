@@ -10,8 +10,8 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from conformance.app.caller import Failure, NoAnswer, dial
-from conformance.app.http1 import BadMessage, Request, encode_request, read_response
+from conformance.app.caller import Failure, NoAnswerError, dial
+from conformance.app.http1 import BadMessageError, Request, encode_request, read_response
 from conformance.app.settings import Proxy
 
 
@@ -59,7 +59,7 @@ async def _converse(order: Talk, proxy: Proxy | None) -> Heard:
     try:
         async with asyncio.timeout(order.timeout):
             await _exchange_lines(order, proxy, received)
-    except NoAnswer as error:
+    except NoAnswerError as error:
         return Heard(time.perf_counter() - begin, tuple(received), error.failure, error.detail)
     except TimeoutError:
         detail = f"not finished within {order.timeout:g} s"
@@ -77,9 +77,9 @@ async def _exchange_lines(order: Talk, proxy: Proxy | None, received: list[str])
             await writer.drain()
             received.append(await _hear(reader))
     except ConnectionError as error:
-        raise NoAnswer(Failure.RESET, str(error)) from None
+        raise NoAnswerError(Failure.RESET, str(error)) from None
     except OSError as error:
-        raise NoAnswer(Failure.UNREACHABLE, str(error)) from None
+        raise NoAnswerError(Failure.UNREACHABLE, str(error)) from None
     finally:
         writer.close()
         with suppress(OSError):
@@ -90,9 +90,9 @@ async def _hear(reader: asyncio.StreamReader) -> str:
     try:
         line = await reader.readline()
     except ValueError as error:  # a line beyond the reader's limit
-        raise NoAnswer(Failure.PROTOCOL, str(error)) from None
+        raise NoAnswerError(Failure.PROTOCOL, str(error)) from None
     if not line.endswith(b"\n"):
-        raise NoAnswer(Failure.CLOSED, "the peer closed the connection before a whole line")
+        raise NoAnswerError(Failure.CLOSED, "the peer closed the connection before a whole line")
     return line.decode("utf-8", "replace").rstrip("\r\n")
 
 
@@ -102,7 +102,7 @@ async def _open(order: Talk, proxy: Proxy | None) -> tuple[asyncio.StreamReader,
     reader, writer = await dial(proxy.host, proxy.port)
     try:
         await _connect_through(order, reader, writer)
-    except NoAnswer:
+    except NoAnswerError:
         writer.close()
         raise
     return reader, writer
@@ -115,10 +115,10 @@ async def _connect_through(order: Talk, reader: asyncio.StreamReader, writer: as
         await writer.drain()
         response, _ = await read_response(reader, "CONNECT")
     except ConnectionError as error:
-        raise NoAnswer(Failure.RESET, str(error)) from None
+        raise NoAnswerError(Failure.RESET, str(error)) from None
     except EOFError as error:
-        raise NoAnswer(Failure.CLOSED, str(error)) from None
-    except (BadMessage, asyncio.LimitOverrunError) as error:
-        raise NoAnswer(Failure.PROTOCOL, str(error)) from None
+        raise NoAnswerError(Failure.CLOSED, str(error)) from None
+    except (BadMessageError, asyncio.LimitOverrunError) as error:
+        raise NoAnswerError(Failure.PROTOCOL, str(error)) from None
     if not 200 <= response.status < 300:
-        raise NoAnswer(Failure.PROXY, f"CONNECT {authority} was answered {response.status}")
+        raise NoAnswerError(Failure.PROXY, f"CONNECT {authority} was answered {response.status}")
