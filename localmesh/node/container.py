@@ -18,7 +18,7 @@ from localmesh.images import SYSTEM_PATH, Image, command_line
 from localmesh.node import probes
 from localmesh.node.context import NodeContext
 from localmesh.node.environment import ConfigError, Sources, container_env, expand, references, service_links
-from localmesh.node.identity import identity_of
+from localmesh.node.identity import account_files, identity_of
 from localmesh.node.logs import LogWriter, tail_text
 from localmesh.node.network import Attachment
 from localmesh.node.process import (
@@ -194,7 +194,7 @@ class ContainerRunner:
                 netns=view.attachment.netns,
                 base=str(base),
                 hide=context.hide,
-                files=dict(view.attachment.files),
+                files={**view.attachment.files, **account_files(identity)},
                 mounts=mounts,
                 hostname=hostname,
                 uid=identity.uid,

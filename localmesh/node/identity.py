@@ -78,6 +78,20 @@ def identity_of(pod: Mapping[str, Any], container: Mapping[str, Any], am_root: b
     return Identity(None, gid, groups, limit)
 
 
+def account_files(identity: Identity, passwd: Path = Path("/etc/passwd")) -> dict[str, str]:
+    """The pod's /etc/passwd with an entry for a user this machine does not know.
+
+    Programs that ask for their own name fail without one (CRI-O adds the same line).
+    """
+    if not identity.uid:
+        return {}
+    known = passwd.read_text() if passwd.exists() else ""
+    if any(line.split(":")[2:3] == [str(identity.uid)] for line in known.splitlines()):
+        return {}
+    entry = f"u{identity.uid}:x:{identity.uid}:{identity.gid or 0}::/:/usr/sbin/nologin\n"
+    return {str(passwd): known + entry}
+
+
 def _fs_group(security: Mapping[str, Any]) -> list[int]:
     group = security.get("fsGroup")
     return [] if group is None else [group]

@@ -103,6 +103,8 @@ class PodRunner:
 
     def start(self) -> None:
         self._tasks.start("status", self._write_statuses())
+        if self._written.get("phase") == "Running":
+            self.changed()  # it ran before the node restarted: say at once that it is not ready now
         self._life = self._tasks.start("life", self._live())
 
     def update(self, pod: dict[str, Any]) -> None:
@@ -220,6 +222,8 @@ class PodRunner:
 
     async def _terminate(self, grace: float, *, delete: bool) -> None:
         begun = asyncio.get_running_loop().time()
+        if not delete:  # the last word stays "running", so that the next start takes it up again
+            await self._tasks.stop_one("status")
         if self._life is not None:
             self._life.cancel()
             await asyncio.wait([self._life])

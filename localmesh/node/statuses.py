@@ -96,13 +96,12 @@ def pod_status(
     status: dict[str, Any] = {
         "phase": phase(facts, init, main),
         "conditions": _conditions(facts, init, main, previous, now),
-        "hostIP": facts.host_ip,
         "qosClass": "BestEffort",
         "startTime": facts.start_time,
         "containerStatuses": [state.as_json() for state in main],
     }
     if facts.host_ip:
-        status["hostIPs"] = [{"ip": facts.host_ip}]
+        status |= {"hostIP": facts.host_ip, "hostIPs": [{"ip": facts.host_ip}]}
     if facts.pod_ip:
         status |= {"podIP": facts.pod_ip, "podIPs": [{"ip": facts.pod_ip}]}
     if init:

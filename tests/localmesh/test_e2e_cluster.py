@@ -277,6 +277,8 @@ def test_two_clusters_live_beside_each_other(state_dir: Path, tmp_path: Path, mo
 def test_kept_state_is_found_again_and_another_mode_is_refused(state_dir: Path) -> None:
     info = cluster.up(state_dir, "loopback")
     Kube(info.kubeconfig).create("/api/v1/namespaces", {"metadata": {"name": "shop"}})
+    Kube(info.kubeconfig).create(PODS, server_pod("one", "one"))
+    eventually(partial(Kube(info.kubeconfig).pod_ready, "default", "one"), "one is ready")
     cluster.down(state_dir, keep=True)
     assert cluster.status(state_dir) is None
     if "netns" in MODES:
@@ -284,6 +286,8 @@ def test_kept_state_is_found_again_and_another_mode_is_refused(state_dir: Path) 
             cluster.up(state_dir, "netns")
     info = cluster.up(state_dir, "loopback")
     assert Kube(info.kubeconfig).get("/api/v1/namespaces/shop")["metadata"]["name"] == "shop"
+    eventually(partial(Kube(info.kubeconfig).pod_ready, "default", "one"), "one runs again")
+    assert Kube(info.kubeconfig).get(f"{PODS}/one")["status"]["containerStatuses"][0]["restartCount"] == 1
 
 
 def test_bad_image_file_is_explained_at_once(state_dir: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localmesh.node.identity import identity_of, permitted
+from localmesh.node.identity import Identity, account_files, identity_of, permitted
 from localmesh.node.iptables import render
 from localmesh.node.logs import LogWriter, read_log, rotated
 from localmesh.node.netns import block_plan, candidate_plans
@@ -115,6 +115,15 @@ def test_pod_context_is_overridden_by_the_container() -> None:
     pod = {"spec": {"securityContext": {"runAsUser": 0, "runAsGroup": 5, "fsGroup": 7}}}
     found = identity_of(pod, {"securityContext": {"runAsGroup": 6}}, am_root=True)
     assert (found.uid, found.gid, found.groups) == (0, 6, (7,))
+
+
+def test_unknown_user_gets_a_name(tmp_path: Path) -> None:
+    passwd = tmp_path / "passwd"
+    passwd.write_text("root:x:0:0:root:/root:/bin/sh\n")
+    assert account_files(Identity(uid=65532, gid=65532), passwd) == {
+        str(passwd): "root:x:0:0:root:/root:/bin/sh\nu65532:x:65532:65532::/:/usr/sbin/nologin\n"
+    }
+    assert account_files(Identity(uid=0), passwd) == account_files(Identity(), passwd) == {}
 
 
 def test_addresses_rotate_and_old_ones_are_preferred() -> None:
