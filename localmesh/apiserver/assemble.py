@@ -16,6 +16,7 @@ from localmesh.apiserver.api import Api
 from localmesh.apiserver.builtin import BUILTIN
 from localmesh.apiserver.callout import Callout, service_resolver
 from localmesh.apiserver.definitions import Definitions
+from localmesh.apiserver.expiry import expire_events
 from localmesh.apiserver.handlers import Handlers
 from localmesh.apiserver.openapi import OpenApi
 from localmesh.apiserver.rbac import Authorizer
@@ -47,6 +48,7 @@ class Core:
         """Serve the custom resources of earlier runs and create what every cluster has."""
         self.definitions.load()
         await bootstrap.create_missing(self.api)
+        self.tasks.start("expire events", expire_events(self.rest.store))
 
     async def publish_endpoint(self, address: str, port: int) -> None:
         await bootstrap.publish_endpoint(self.api, address, port)

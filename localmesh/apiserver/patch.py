@@ -261,7 +261,7 @@ def _in_order(items: list[Any], before: list[Any], order: list[Any], rule: Rule)
     places = {_hashable(_identity(item, rule)): place for place, item in enumerate(before)}
     result: list[Any] = []
     for item in known:
-        here = places.get(_hashable(_identity(item, rule)), len(before))
+        here = places.get(_hashable(_identity(item, rule)), -1)  # new items push nothing aside
         while others and places.get(_hashable(_identity(others[0], rule)), len(before)) < here:
             result.append(others.pop(0))
         result.append(item)

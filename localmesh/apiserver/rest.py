@@ -277,8 +277,7 @@ class Rest:
             try:
                 return await self._revise(target, item, current, proposed, call)
             except ChangedError:
-                if proposed["metadata"].get("resourceVersion", "") != current["metadata"]["resourceVersion"]:
-                    continue  # the caller named no revision of its own
+                continue  # again; a revision the caller named is refused by the check above then
         raise conflict(resource.plural, resource.group, target.name)
 
     def _check_preconditions(self, target: Target, proposed: JsonObject, current: JsonObject) -> None:

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from localmesh.apiserver import answers, tables
 from localmesh.apiserver.call import Target
+from localmesh.apiserver.errors import ApiError
 from localmesh.apiserver.jsonvalue import JsonObject, dumps
 from localmesh.apiserver.negotiation import Shape
 from localmesh.apiserver.rest import Rest
@@ -78,8 +79,11 @@ async def serve_watch(
     frames = Frames(rest, target, shape, request.query)
     watcher = Watcher(rest.store, rest.registry, target, query)
     try:
-        async for events in watcher.events():
-            await response.write(await frames.encode(events))
+        try:
+            async for events in watcher.events():
+                await response.write(await frames.encode(events))
+        except ApiError as problem:  # a conversion failed; the status line is long gone
+            await response.write(await frames.encode([Event("ERROR", status=problem.body())]))
         await response.write_eof()
     except (ConnectionResetError, ConnectionAbortedError):
         pass  # the client went away; there is nobody to tell
