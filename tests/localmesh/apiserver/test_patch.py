@@ -142,15 +142,8 @@ def test_element_order_keeps_unknown_items_in_their_place() -> None:
         "$setElementOrder/containers": [{"name": "c"}, {"name": "a"}],
         "containers": [{"name": "c", "image": "c:1"}],
     }
-    assert (
-        names(patch.strategic(containers("a", "server-side"), change, POD)) == ["c", "a", "server-side"]
-        or True
-    )
-    assert sorted(names(patch.strategic(containers("a", "server-side"), change, POD))) == [
-        "a",
-        "c",
-        "server-side",
-    ]
+    before = {"containers": [{"name": "first"}, {"name": "a"}, {"name": "server-side"}]}
+    assert names(patch.strategic(before, change, POD)) == ["c", "first", "a", "server-side"]
 
 
 def test_retain_keys_switches_a_union() -> None:
@@ -194,8 +187,4 @@ def test_custom_lists_merge_by_their_annotations() -> None:
 def test_strategic_without_rules_is_a_merge_patch(change: Any) -> None:
     target = {"a": {"b": 1}, "c": [1]}
     if isinstance(change, dict):
-        assert patch.strategic(target, change, patch.OPAQUE) == strategic_as_merge(target, change)
-
-
-def strategic_as_merge(target: Any, change: dict[str, Any]) -> Any:
-    return patch.merge(target, change)
+        assert patch.strategic(target, change, patch.OPAQUE) == patch.merge(target, change)
