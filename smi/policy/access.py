@@ -1,4 +1,4 @@
-"""Who may call: admission decisions at the destination (rules S20-S28, S32, readings R1, R2, R9, R10).
+"""Who may call: admission decisions at the destination (rules S20-S29, S32, readings R1, R2, R9, R10).
 
 `compile_access` indexes a pod's grants by caller once per update; the `admit_*` functions run per
 request (HTTP), connection (TCP) or flow (UDP) and give a Permit or a Denial, both naming what
@@ -9,15 +9,15 @@ connections, certificates or metrics.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
 from typing import Final
 
-from smi.policy.match import CompiledMatch, PatternError, Request, compile_match
+from smi.policy.match import CompiledMatch, Request, compile_matches
 from smi.policy.path import BadTarget, normalise_target
-from smi.policy.snapshot import Grant, Inbound, Mode, Mtls, PortSet, RouteMatch
+from smi.policy.snapshot import Grant, Inbound, Mode, Mtls, PortSet
 
 NEAREST: Final = 3
 """How many near misses a denial names at most."""
@@ -160,15 +160,6 @@ def compile_access(inbound: Inbound) -> AccessTable:
         {key: tuple(grants) for key, grants in by_identity.items()},
         {key: tuple(grants) for key, grants in by_pod.items()},
     )
-
-
-def compile_matches(matches: Iterable[RouteMatch], quarantined: list[str]) -> Iterator[CompiledMatch]:
-    """Compile matches; one with a bad pattern is left out and noted in `quarantined` (R3)."""
-    for match in matches:
-        try:
-            yield compile_match(match)
-        except PatternError as error:
-            quarantined.append(f"match {match.name} of HTTPRouteGroup {match.group}: {error}")
 
 
 def _probes(inbound: Inbound) -> Iterator[tuple[int, bytes]]:

@@ -6,7 +6,7 @@ request and works on bytes. Knows nothing of who calls or where the request goes
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from smi.policy.regex import (
     MAX_PATTERN_LENGTH,
@@ -26,6 +26,7 @@ __all__ = [
     "Request",
     "check_pattern",
     "compile_match",
+    "compile_matches",
 ]
 
 
@@ -123,6 +124,15 @@ def compile_match(match: RouteMatch) -> CompiledMatch:
         headers=tuple((name.encode(), value_test(pattern)) for name, pattern in match.headers),
         literal=0 if match.path is None else len(shape_of(match.path).literal.encode()),
     )
+
+
+def compile_matches(matches: Iterable[RouteMatch], quarantined: list[str]) -> Iterator[CompiledMatch]:
+    """Prepare several; one with a bad pattern is left out and noted in `quarantined` (R3)."""
+    for match in matches:
+        try:
+            yield compile_match(match)
+        except PatternError as error:
+            quarantined.append(f"match {match.name} of HTTPRouteGroup {match.group}: {error}")
 
 
 def _show(text: bytes, limit: int = 80) -> str:

@@ -1,4 +1,4 @@
-"""Where a call goes: which split takes it, and which backend is next (rules S7-S11, S14, reading R4).
+"""Where a call goes: which split takes it, and which backend is next (rules S7-S11, S13, S14, reading R4).
 
 `choose` runs per request on a table compiled once per update; `Picker` hands out backends so that
 every window of picks has its exact share. Knows nothing of endpoints, sockets or randomness: the
@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from math import gcd
 from typing import Final
 
-from smi.policy.access import compile_matches
-from smi.policy.match import CompiledMatch, Request
+from smi.policy.match import CompiledMatch, Request, compile_matches
 from smi.policy.snapshot import Backend, Destination, Split
 
 
@@ -63,7 +62,7 @@ def compile_destination(destination: Destination) -> DestinationTable:
 
 
 def choose(table: DestinationTable, request: Request | None) -> Chosen:
-    """Which split takes this call; `request` None means a TCP connection or a UDP flow (R4)."""
+    """Which split takes this call; `request` None means a TCP connection or a UDP flow (S13, R4)."""
     if request is not None:
         for match, via in table._ranked:
             if match.matches(request):
