@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from dataplane.wire.errors import BadMessage, Fault
 from smi.names import DENIAL_HEADER, REASON_HEADER
 from smi.policy.access import Denial
 
@@ -60,10 +59,8 @@ LOST: Final = frozenset({Outcome.RESET.reason})
 """Reasons that say the request was lost in flight: another server may be asked if it is idempotent."""
 
 _OF_FAULT: Final = {
-    Fault.BAD_REQUEST: Outcome.BAD_REQUEST,
-    Fault.TOO_LARGE: Outcome.HEAD_TOO_LARGE,
-    Fault.NOT_IMPLEMENTED: Outcome.NOT_IMPLEMENTED,
-    Fault.VERSION: Outcome.VERSION,
+    outcome.status: outcome
+    for outcome in (Outcome.BAD_REQUEST, Outcome.HEAD_TOO_LARGE, Outcome.NOT_IMPLEMENTED, Outcome.VERSION)
 }
 
 
@@ -92,10 +89,10 @@ def failed(outcome: Outcome, detail: str = "") -> Reply:
     return Reply(outcome.status, outcome.reason, header, detail or outcome.text)
 
 
-def malformed(error: BadMessage) -> Reply:
+def malformed(status: int, text: str) -> Reply:
     """The answer to a client whose request cannot be understood; the connection ends with it."""
-    outcome = _OF_FAULT[error.fault]
-    return Reply(outcome.status, outcome.reason, f"{REASON_HEADER}: {outcome.reason}", str(error), close=True)
+    outcome = _OF_FAULT[status]
+    return Reply(status, outcome.reason, f"{REASON_HEADER}: {outcome.reason}", text, close=True)
 
 
 def render(reply: Reply, *, close: bool, keep_alive: bool = False, head_only: bool = False) -> bytes:

@@ -32,11 +32,11 @@ from dataplane.wire.errors import BadMessage
 from dataplane.wire.http1 import (
     RequestHead,
     ResponseHead,
-    head_end,
     parse_request,
     write_request,
     write_response,
 )
+from dataplane.wire.inbox import Inbox
 from smi.names import REASON_HEADER
 
 CLIENT_GONE: Final = "client-gone"
@@ -129,17 +129,16 @@ class Downstream(asyncio.Protocol):
         "_answered",
         "_blocked",
         "_body",
-        "_buffer",
         "_close",
         "_connects",
         "_discarded",
         "_eof",
         "_gate",
         "_head",
+        "_inbox",
         "_payload",
         "_replayable",
         "_resent",
-        "_scanned",
         "_serving",
         "_started",
         "_state",
@@ -157,8 +156,7 @@ class Downstream(asyncio.Protocol):
         self._transport: asyncio.Transport = None  # type: ignore[assignment]  # set by connection_made
         self.deadline = NEVER
         self._state = _State.IDLE
-        self._buffer = b""
-        self._scanned = -1  # how far the buffer was searched for the head's end; -1: nothing arrived
+        self._inbox = Inbox()
         self._advancing = False
         self._blocked = False  # the client does not read
         self._eof = False  # the client sends no more
@@ -201,10 +199,10 @@ class Downstream(asyncio.Protocol):
         if state is _State.LINGER:
             self._discard(data)
             return
-        self._buffer = self._buffer + data if self._buffer else data
+        self._inbox.add(data)
         if state is _State.IDLE:
             self._advance()
-        if self._state is not _State.IDLE and len(self._buffer) > self._serving.limits.buffered:
+        if len(self._inbox) > self._serving.limits.buffered:
             self._transport.pause_reading()
 
     def eof_received(self) -> bool:
@@ -219,7 +217,7 @@ class Downstream(asyncio.Protocol):
             return
         self._state = _State.GONE
         self._serving.registry.forget(self)
-        self._buffer = b""
+        self._inbox.rest()
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.abandon()
@@ -243,7 +241,7 @@ class Downstream(asyncio.Protocol):
     def expire(self) -> None:
         """A time-out; which one follows from where the connection stands."""
         self.deadline = NEVER
-        if self._state is _State.IDLE and self._scanned >= 0:
+        if self._state is _State.IDLE and self._inbox.begun:
             self._started = perf_counter()
             self._answer(self._gate.refuse(failed(Outcome.REQUEST_TIMEOUT)), final=True)
         elif self._state is _State.IDLE:
@@ -255,7 +253,7 @@ class Downstream(asyncio.Protocol):
 
     def drain(self) -> None:
         """Close between requests; with one under way, behind it (`_serving.registry.draining`)."""
-        if self._state is _State.IDLE and not self._buffer:
+        if self._state is _State.IDLE and not self._inbox:
             self._end()
 
     def abort(self) -> None:
@@ -269,7 +267,7 @@ class Downstream(asyncio.Protocol):
             return
         self._advancing = True
         try:
-            while self._buffer and self._state is _State.IDLE and not self._blocked:
+            while self._inbox and self._state is _State.IDLE and not self._blocked:
                 if not self._take_head():
                     break
         except BadMessage as error:
@@ -281,24 +279,13 @@ class Downstream(asyncio.Protocol):
 
     def _take_head(self) -> bool:
         """Begin the next request; False while its head is incomplete. Raises BadMessage."""
-        data = self._buffer
-        while data.startswith(b"\r\n"):  # RFC 9112 §2.2
-            data = self._buffer = data[2:]
-            self._scanned = -1
-        if not data:
-            return False
-        if self._scanned < 0:
+        if not self._inbox.begun:
             self._started = perf_counter()
-        end = head_end(data, max(self._scanned, 0))
-        if not end:
-            if self._scanned < 0:
-                self.deadline = self._serving.loop.time() + self._serving.limits.request_head
-            self._scanned = max(len(data) - 3, 0)
+            self.deadline = self._serving.loop.time() + self._serving.limits.request_head
+        block = self._inbox.head()
+        if block is None:
             return False
-        self._scanned = -1
-        whole = end == len(data)
-        self._buffer = b"" if whole else data[end:]
-        self._begin(parse_request(data if whole else data[:end]))
+        self._begin(parse_request(block))
         return True
 
     def _begin(self, head: RequestHead) -> None:
@@ -365,14 +352,13 @@ class Downstream(asyncio.Protocol):
 
     def _send(self, way: Way, upstream: Upstream) -> None:
         head, body = self._head, self._body
-        if body is not None and self._buffer and not body.done:
+        if body is not None and self._inbox and not body.done:
             try:
-                piece = self._split(body, self._buffer)
+                self._payload += self._inbox.body(body)
             except BadMessage as error:
                 way.lane.give_back(upstream)
                 self._malformed(error)
                 return
-            self._payload += piece
         self._state = _State.EXCHANGE
         self._upstream = upstream
         block = write_request(head, way.extra, way.drop)
@@ -386,7 +372,7 @@ class Downstream(asyncio.Protocol):
             complete=complete,
             decoded=head.minor == 0,
         )
-        if not complete or len(self._buffer) <= limits.buffered:
+        if not complete or len(self._inbox) <= limits.buffered:
             self._transport.resume_reading()
 
     def _send_body(self, data: bytes) -> None:
@@ -394,24 +380,17 @@ class Downstream(asyncio.Protocol):
         assert body is not None
         assert upstream is not None
         try:
-            self._buffer = b""
-            piece = self._split(body, data)
+            taken = body.take(data)
         except BadMessage as error:
             self._malformed(error)
             return
+        if taken < len(data):  # the next request has begun
+            self._inbox.add(data[taken:])
+            data = data[:taken]
         limits = self._serving.limits
         self.deadline = self._serving.loop.time() + (limits.response if body.done else limits.stall)
         self._replayable = False
-        upstream.send(piece, complete=body.done)
-
-    def _split(self, body: Length | Chunked, data: bytes) -> bytes:
-        """The part of `data` that belongs to the body; the rest stays in the buffer. Raises BadMessage."""
-        taken = body.take(data)
-        if taken == len(data):
-            self._buffer = b""
-            return data
-        self._buffer = data[taken:]
-        return data[:taken]
+        upstream.send(data, complete=body.done)
 
     # --- from the upstream -----------------------------------------------------------------------
 
@@ -467,7 +446,7 @@ class Downstream(asyncio.Protocol):
         way.load.active -= 1
         tunnel = Tunnel(self._serving.registry, self._serving.limits.tunnel_idle, _not_counted)
         tunnel.weigh_on(way.load)
-        early, transport = self._buffer, self._leave()
+        early, transport = self._inbox.rest(), self._leave()
         tunnel.client.adopt(transport, early)
         if self._eof:
             tunnel.client.eof_received()
@@ -492,7 +471,7 @@ class Downstream(asyncio.Protocol):
         self._transport.pause_reading()
 
     def resume(self) -> None:
-        if len(self._buffer) <= self._serving.limits.buffered and not self._eof:
+        if len(self._inbox) <= self._serving.limits.buffered and not self._eof:
             self._transport.resume_reading()
 
     # --- failures ----------------------------------------------------------------------------------
@@ -573,7 +552,7 @@ class Downstream(asyncio.Protocol):
         way, self._way = self._way, None
         if way is not None:
             way.load.active -= 1
-        refusal = self._gate.refuse(malformed(error))
+        refusal = self._gate.refuse(malformed(error.fault, str(error)))
         self._answer(refusal if way is None else Refusal(refusal.reply, way.series), final=True)
 
     # --- answers of our own and the end ----------------------------------------------------------------
@@ -582,9 +561,9 @@ class Downstream(asyncio.Protocol):
         """Send an answer of our own. `final`: what follows in the input makes no sense."""
         reply, head = refusal.reply, self._head
         body = None if final else self._body
-        if body is not None and not body.done and self._buffer:
+        if body is not None and not body.done and self._inbox:
             try:
-                self._split(body, self._buffer)  # a small body is here already: the connection can go on
+                self._inbox.body(body)  # a small body is here already: the connection can go on
             except BadMessage:
                 final = True
         unread = final or (body is not None and not body.done)
@@ -607,7 +586,7 @@ class Downstream(asyncio.Protocol):
         self.deadline = self._serving.loop.time() + self._serving.limits.client_idle
         if not self._eof:
             self._transport.resume_reading()
-        if self._buffer or self._eof:
+        if self._inbox or self._eof:
             self._advance()
 
     def _end(self) -> None:
@@ -619,7 +598,7 @@ class Downstream(asyncio.Protocol):
     def _linger(self) -> None:
         """Close, but let the client read the answer first: unread input would make the close a reset."""
         self._state = _State.LINGER
-        self._buffer = b""
+        self._inbox.rest()
         if self._eof or self._transport.is_closing():
             self._end()
             return
@@ -635,14 +614,13 @@ class Downstream(asyncio.Protocol):
     def _hand_over(self, decision: HandOver) -> None:
         self._observe_on(decision.series, 200, "")
         self._transport.write(decision.reply)
-        early = self._buffer
+        early = self._inbox.rest()
         decision.take(self._leave(), early)
 
     def _leave(self) -> asyncio.Transport:
         """This protocol has nothing to do with the connection any more."""
         self._state = _State.GONE
         self._serving.registry.forget(self)
-        self._buffer = b""
         return self._transport
 
     def _count(self, status: int, reason: str) -> None:

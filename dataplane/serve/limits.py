@@ -11,6 +11,8 @@ class Limits:
     """How long a silent client keeps its protocol open; then it is opaque (the server may speak first)."""
     handshake: float = 5.0
     """TLS handshake of a peer at the mesh port."""
+    lookup: float = 2.0
+    """For the controller's answer to the first use of a destination."""
     request_head: float = 15.0
     """From the first byte of a request's head to its last."""
     connect: float = 3.0

@@ -34,13 +34,13 @@ class Running:
     """The open listeners and what they serve."""
 
     def __init__(
-        self, serving: Serving, servers: list[asyncio.Server], peers: Peers, app: App, tasks: Tasks
+        self, serving: Serving, servers: list[asyncio.Server], router: Router, peers: Peers, app: App
     ) -> None:
+        self.router = router
         self._serving = serving
         self._servers = servers
         self._peers = peers
         self._app = app
-        self._tasks = tasks
 
     @property
     def connections(self) -> int:
@@ -61,7 +61,7 @@ class Running:
             _log.warning("connections were still open after %.0f s of draining", seconds)
         self._peers.close()
         self._app.close()
-        await self._tasks.cancel()
+        await self._serving.tasks.cancel()
 
 
 async def start(
@@ -105,7 +105,7 @@ async def start(
             server.close()
         raise
     _register(telemetry, serving, peers, app)
-    return Running(serving, servers, peers, app, tasks)
+    return Running(serving, servers, router, peers, app)
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -88,7 +88,7 @@ class Outbound:
 
     async def _look_up(self, waiting: _Waiting, to: Authority) -> None:
         try:
-            target = await self.state.require(to.key)
+            target = await self.state.require(to.key, self.serving.limits.lookup)
         except NotKnown as unknown:
             _log.warning("connection refused: %s", unknown)
             self._telemetry.tcp_open("outbound", "", "", "").close(0, 0, 0.0, Outcome.UNKNOWN.reason)
@@ -182,7 +182,7 @@ class Outbound:
 
     async def _route_later(self, head: RequestHead, to: Authority) -> Decision:
         try:
-            target = await self.state.require(to.key)
+            target = await self.state.require(to.key, self.serving.limits.lookup)
         except NotKnown as unknown:
             return self.refuse(failed(Outcome.UNKNOWN, str(unknown)))
         return self._route(head, to, target)

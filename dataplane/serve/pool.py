@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, Protocol
 
@@ -169,45 +168,70 @@ class Peers:
     ) -> asyncio.Transport:
         """To the mesh port of a peer, who must prove to be `endpoint.identity`."""
         loop, seconds, port = asyncio.get_running_loop(), self._limits.connect, self._mesh_port
-        ready: asyncio.Future[asyncio.Transport] = loop.create_future()
-
-        def on_ready(layer: TlsLayer) -> asyncio.Protocol | None:
-            found = spiffe_id(layer.certificate)
-            if found != endpoint.identity:
-                on_failed(ConnectFailed(Outcome.WRONG_PEER, f"{where} is {found}, not {endpoint.identity}"))
-                return None
-            if ready.done():  # timed out
-                return None
-            ready.set_result(layer)
-            return make()
-
-        def on_failed(error: Exception) -> None:
-            if not ready.done():
-                ready.set_exception(error)
-
         where = f"{endpoint.ip}:{port}"
-        name = mesh_sni(endpoint.port)
+        handshake = _Handshake(where, endpoint.identity, make)
+
+        def layer() -> TlsLayer:
+            name = mesh_sni(endpoint.port)
+            return TlsLayer(
+                context, handshake.on_ready, handshake.on_failed, seconds=seconds, server_name=name
+            )
+
         try:
             async with asyncio.timeout(seconds):
-                await loop.create_connection(
-                    lambda: TlsLayer(context, on_ready, on_failed, seconds=seconds, server_name=name),
-                    endpoint.ip,
-                    port,
-                )
-                return await ready
+                await loop.create_connection(layer, endpoint.ip, port)
+                return await handshake.result()
         except TimeoutError:
             raise ConnectFailed(Outcome.CONNECT_TIMEOUT, f"{where} did not answer in {seconds:g} s") from None
         except OSError as error:  # ssl.SSLError is one
             raise ConnectFailed(Outcome.CONNECT_FAILED, f"{where}: {error}") from error
         finally:
-            if not ready.cancel() and sys.exc_info()[0] is not None and ready.exception() is None:
-                ready.result().abort()  # it came just too late
+            handshake.close()
 
     def _sweep(self, now: float) -> None:
         for lane in self._lanes.values():
             lane.sweep(now)
         if len(self._lanes) > MAX_LANES:  # endpoints come and go; their lanes are cheap to make again
             self._lanes = {endpoint: lane for endpoint, lane in self._lanes.items() if lane.idle}
+
+
+class _Handshake:
+    """Waits for a TLS layer to be ready, and for its peer to be who it must be."""
+
+    def __init__(self, where: str, identity: str | None, make: MakeProtocol) -> None:
+        self._where = where
+        self._identity = identity
+        self._make = make
+        self._ready: asyncio.Future[asyncio.Transport] = asyncio.get_running_loop().create_future()
+        self._taken = False
+
+    def on_ready(self, layer: TlsLayer) -> asyncio.Protocol | None:
+        found = spiffe_id(layer.certificate)
+        if found != self._identity:
+            detail = f"{self._where} is {found}, not {self._identity}"
+            self.on_failed(ConnectFailed(Outcome.WRONG_PEER, detail))
+            return None
+        if self._ready.done():  # nobody waits any more
+            return None
+        self._ready.set_result(layer)
+        return self._make()
+
+    def on_failed(self, error: Exception) -> None:
+        if not self._ready.done():
+            self._ready.set_exception(error)
+
+    async def result(self) -> asyncio.Transport:
+        """The transport, once its peer is proven. Raises ConnectFailed or OSError."""
+        transport = await self._ready
+        self._taken = True
+        return transport
+
+    def close(self) -> None:
+        """Leave nothing behind of a handshake whose result was not taken."""
+        if self._taken or self._ready.cancel() or self._ready.cancelled():
+            return
+        if self._ready.exception() is None:  # it was ready just too late
+            self._ready.result().abort()
 
 
 class App:

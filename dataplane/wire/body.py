@@ -107,6 +107,8 @@ class Chunked:
         if len(line) > _LONGEST[self._step]:
             raise BadMessage("a line of the chunked coding is too long")
         if not end:
+            if self._step == _DATA_END and line != b"\r":
+                raise BadMessage("a chunk does not end where its size says")
             self._line = line
             return len(data)
         self._line = b""

@@ -126,20 +126,20 @@ class ResponseHead:
         return Length(self.content_length) if self.content_length else None
 
 
-def head_end(data: bytes | bytearray, start: int = 0) -> int:
-    """Index just behind the head at the start of `data`; 0 while it is incomplete.
+def head_end(data: bytes, at: int = 0, searched: int = 0) -> int:
+    """Index just behind the head that begins at `at`; 0 while it is incomplete.
 
-    `start`: where to look from, if the bytes before were looked at. Raises BadMessage when the
-    head is too large or has a line end that is not CRLF (RFC 9112 §2.2 leaves that open; we refuse).
+    `searched`: how many bytes of it need no second look. Raises BadMessage when the head is too
+    large or has a line end that is not CRLF (RFC 9112 §2.2 leaves that open; we refuse).
     """
-    end = data.find(HEAD_END, start)
+    end = data.find(HEAD_END, at + searched)
     if end < 0:
-        if len(data) > MAX_HEAD:
+        if len(data) - at > MAX_HEAD:
             raise BadMessage("the head is too large", Fault.TOO_LARGE)
-        if _BARE_LF.search(data, start):
+        if _BARE_LF.search(data, at + searched):
             raise BadMessage("a line of the head does not end in CRLF")
         return 0
-    if end + 4 > MAX_HEAD:
+    if end + 4 - at > MAX_HEAD:
         raise BadMessage("the head is too large", Fault.TOO_LARGE)
     return end + 4
 

@@ -1,9 +1,10 @@
-"""Listeners run on uvloop, as they do in the sidecar."""
+"""Listeners run on uvloop, as they do in the sidecar; an error that only the loop sees fails the test."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 import uvloop
@@ -17,5 +18,9 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 
 @pytest.fixture
 async def net() -> AsyncIterator[Mesh]:
+    """A mesh without pods."""
+    unheard: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: unheard.append(context))
     async with mesh() as made:
         yield made
+    assert unheard == []

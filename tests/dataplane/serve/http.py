@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Self
+
+from dataplane.serve.sockets import reset
 
 DEADLINE = 5.0
 
@@ -78,8 +81,17 @@ class Client:
         self.writer = writer
 
     @classmethod
-    async def connect(cls, address: tuple[str, int]) -> Self:
-        return cls(*await asyncio.open_connection(*address, limit=1 << 20))
+    async def connect(cls, address: tuple[str, int], receive_buffer: int = 0) -> Self:
+        sock = socket.socket()
+        if receive_buffer:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        sock.setblocking(False)
+        try:
+            await asyncio.get_running_loop().sock_connect(sock, address)
+        except OSError:
+            sock.close()
+            raise
+        return cls(*await asyncio.open_connection(sock=sock, limit=1 << 20))
 
     def send(self, data: bytes) -> None:
         self.writer.write(data)
@@ -103,6 +115,10 @@ class Client:
 
     def close(self) -> None:
         self.writer.close()
+
+    def reset(self) -> None:
+        """Leave without a goodbye: a FIN alone could also mean that only requests have ended."""
+        reset(self.writer.transport)
 
 
 def get(host: str, path: str = "/", *fields: str, method: str = "GET") -> bytes:

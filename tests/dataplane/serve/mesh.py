@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import Any
 
 from dataplane import serve
+from dataplane.core.balance import Load
 from dataplane.serve.limits import Limits
 from dataplane.serve.sockets import Address, Original, original_destination
 from dataplane.settings import Interception, Settings
@@ -38,8 +39,11 @@ from smi.policy.snapshot import (
     Split,
 )
 from tests.dataplane.control.authority import Authority
+from tests.dataplane.serve.http import Client
 
+API = "api.shop:8080"
 QUICK = Limits(tick=0.02, linger=0.5)
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 _addresses = itertools.count(os.getpid() % 60000 * 4 + 2)
 
 
@@ -184,6 +188,14 @@ class Pod:
             resources[f"cluster/{cluster}"] = encode_cluster(tuple(members))
         self.apply(resources)
 
+    def pass_through(self, key: str) -> None:
+        """Tell this pod that the mesh knows nothing about `key`."""
+        self.apply({f"destination/{key}": encode_destination(Destination())})
+
+    def loads(self) -> list[Load]:
+        """How busy this proxy thinks its endpoints are."""
+        return [plan.load for _, plans in self.running.router._ways.values() for plan in plans]
+
     def count(self, direction: str) -> dict[tuple[int, str], int]:
         """Outcomes of HTTP exchanges of one direction."""
         found: dict[tuple[int, str], int] = {}
@@ -204,18 +216,33 @@ class Mesh:
         self.pods: list[Pod] = []
         self._servers: list[asyncio.Server] = []
         self._handlers: set[asyncio.Task[None]] = set()
+        self._clients: list[Client] = []
 
-    async def pod(
+    def make(
         self, name: str, *, original: Original = original_destination, plain: bool = False, limits: Any = None
     ) -> Pod:
-        pod = Pod(name, self.authority, self.mesh_port, limits or self.limits, original, plain)
+        """A pod whose proxy is not started."""
+        return Pod(name, self.authority, self.mesh_port, limits or self.limits, original, plain)
+
+    async def pod(self, name: str, **rest: Any) -> Pod:
+        """A pod with a running proxy, which ends with the test; `rest` as for `make`."""
+        pod = self.make(name, **rest)
         await pod.start()
         self.pods.append(pod)
         return pod
 
-    async def serve(
-        self, host: str, handler: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-    ) -> int:
+    async def client(self, address: Address, receive_buffer: int = 0) -> Client:
+        """A client's connection; it ends with the test. `receive_buffer`: bytes, 0: the kernel's choice."""
+        client = await Client.connect(address, receive_buffer)
+        self._clients.append(client)
+        return client
+
+    @staticmethod
+    def anything(source: str = "web", target: str = "shop/allow") -> Grant:
+        """Lets everything of `source` in, HTTP and opaque."""
+        return Grant(target, frozenset({spiffe(source)}), tcp=PortSet(every=True))
+
+    async def serve(self, host: str, handler: Handler, port: int = 0) -> int:
         """A scripted server at an ephemeral port of `host`; its connections end with the test."""
 
         async def guarded(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -230,11 +257,13 @@ class Mesh:
                 self._handlers.discard(task)
                 writer.close()
 
-        server = await asyncio.start_server(guarded, host, 0, limit=1 << 20)
+        server = await asyncio.start_server(guarded, host, port, limit=1 << 20)
         self._servers.append(server)
         return int(server.sockets[0].getsockname()[1])
 
     async def stop(self) -> None:
+        for client in self._clients:
+            client.writer.transport.abort()
         for pod in self.pods:
             await pod.running.drain(0.0)
         for server in self._servers:
@@ -242,6 +271,7 @@ class Mesh:
         for task in list(self._handlers):
             task.cancel()
         await asyncio.gather(*self._handlers, return_exceptions=True)
+        await asyncio.sleep(0)  # connection_lost of what was aborted
 
 
 @asynccontextmanager
@@ -253,9 +283,14 @@ async def mesh(limits: Limits = QUICK) -> AsyncIterator[Mesh]:
         await made.stop()
 
 
-def anything(source: str = "web", target: str = "shop/allow") -> Grant:
-    """Lets everything of `source` in, HTTP and opaque."""
-    return Grant(target, frozenset({spiffe(source)}), tcp=PortSet(every=True))
+async def two_hops(net: Mesh, handler: Handler, **reach: Any) -> tuple[Pod, Pod]:
+    """web may call api, where `handler` serves."""
+    web, api = await net.pod("web"), await net.pod("api")
+    port = await net.serve(api.ip, handler)
+    web.admit()
+    api.admit(net.anything())
+    web.reach(API, [api.endpoint(port)], **reach)
+    return web, api
 
 
 def routes(*matches: RouteMatch, source: str = "web", target: str = "shop/routes") -> Grant:

@@ -1,0 +1,196 @@
+"""Slow and stalled peers: bounded time, bounded memory, a clear outcome."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from tests.dataplane.serve.http import DEADLINE, Echo, get, plain, read_message
+from tests.dataplane.serve.mesh import API, QUICK, Mesh, Pod, next_address, two_hops
+from tests.dataplane.waiting import until
+
+
+async def test_slow_head(net: Mesh) -> None:
+    net.limits = replace(QUICK, request_head=0.1)
+    web, _ = await two_hops(net, Echo())
+    client = await net.client(web.outbound)
+    answer = await client.ask(b"GET / HTTP/1.1\r\n")
+    assert (answer.status, answer.get("x-smi-mesh-reason")) == (408, "request-timeout")
+    assert await client.closed() == b""
+
+
+async def test_idle_client(net: Mesh) -> None:
+    net.limits = replace(QUICK, client_idle=0.1)
+    web, _ = await two_hops(net, Echo())
+    client = await net.client(web.outbound)
+    assert (await client.ask(get(API))).status == 200
+    assert await client.closed() == b""
+    assert web.count("outbound") == {(200, ""): 1}
+
+
+async def test_server_that_does_not_answer(net: Mesh) -> None:
+    async def silent(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        await reader.read()
+
+    net.limits = replace(QUICK, response=0.1)
+    web, _ = await two_hops(net, silent)
+    client = await net.client(web.outbound)
+    answer = await client.ask(get(API))
+    assert (answer.status, answer.get("x-smi-mesh-reason")) == (504, "response-timeout")
+    assert (await client.ask(get(API))).status == 504
+
+
+async def test_client_that_does_not_finish_its_body(net: Mesh) -> None:
+    net.limits = replace(QUICK, stall=0.1)
+    web, _ = await two_hops(net, Echo())
+    client = await net.client(web.outbound)
+    answer = await client.ask(get(API, "/", "Content-Length: 10", method="POST") + b"half")
+    assert answer.status == 408
+    assert await client.closed() == b""
+
+
+async def test_server_that_does_not_finish_its_body(net: Mesh) -> None:
+    async def half(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_message(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
+        await reader.read()
+
+    net.limits = replace(QUICK, stall=0.1)
+    web, _ = await two_hops(net, half)
+    client = await net.client(web.outbound)
+    client.send(get(API))
+    with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
+        await client.receive()
+    await until(lambda: web.count("outbound") == {(200, "truncated"): 1})
+
+
+async def test_silent_peer_at_the_mesh_port(net: Mesh) -> None:
+    net.limits = replace(QUICK, handshake=0.1)
+    api = await net.pod("api")
+    client = await net.client((api.ip, net.mesh_port))
+    assert await client.closed() == b""
+
+
+async def test_server_that_accepts_but_does_not_shake_hands(net: Mesh) -> None:
+    async def silent(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        await asyncio.Event().wait()
+
+    net.limits = replace(QUICK, connect=0.1)
+    web, _ = await two_hops(net, Echo())
+    [endpoint] = web.state.cluster("shop/api:8080")
+    other = next_address()
+    await net.serve(other, silent, net.mesh_port)
+    web.reach(API, [replace(endpoint, ip=other)])
+    client = await net.client(web.outbound)
+    answer = await client.ask(get(API))
+    assert (answer.status, answer.get("x-smi-mesh-reason")) == (504, "connect-timeout")
+
+
+def buffered(pods: list[Pod]) -> int:
+    """Bytes that wait in the transports of these proxies' exchanges."""
+    total = 0
+    for pod in pods:
+        for served in list(pod.running._serving.registry._served):
+            transports = [served._transport]  # type: ignore[attr-defined]
+            upstream = served._upstream  # type: ignore[attr-defined]
+            if upstream is not None:
+                transports.append(upstream.transport)
+            total += sum(transport.get_write_buffer_size() for transport in transports)
+            total += len(served._inbox)  # type: ignore[attr-defined]
+    return total
+
+
+async def test_client_that_does_not_read_stops_the_server(net: Mesh) -> None:
+    sent = 0
+    total = 64 << 20
+
+    async def floods(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await read_message(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % total)
+        while sent < total:
+            writer.write(b"x" * 65536)
+            sent += 65536
+            await writer.drain()
+
+    web, api = await two_hops(net, floods)
+    client = await net.client(web.outbound)
+    client.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a StreamWriter's has it
+    client.send(get(API))
+    await _settled(lambda: sent)
+    assert 0 < sent < 48 << 20
+    assert buffered([web, api]) < 4 << 20
+    client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+    assert len((await asyncio.wait_for(read_message(client.reader), DEADLINE * 4)).body) == total
+
+
+async def test_server_that_does_not_read_stops_the_client(net: Mesh) -> None:
+    go = asyncio.Event()
+    total = 64 << 20
+
+    async def stalls(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        reader._transport.pause_reading()  # type: ignore[attr-defined]  # nothing is to be read ahead
+        await go.wait()
+        reader._transport.resume_reading()  # type: ignore[attr-defined]
+        left = total
+        while left:
+            left -= len(await reader.read(1 << 20))
+        writer.write(plain("all of it"))
+
+    web, api = await two_hops(net, stalls)
+    client = await net.client(web.outbound)
+    client.send(get(API, "/", f"Content-Length: {total}", method="PUT"))
+    sent = 0
+
+    async def upload() -> None:
+        nonlocal sent
+        while sent < total:
+            client.send(b"x" * 65536)
+            sent += 65536
+            await client.writer.drain()
+
+    uploading = asyncio.get_running_loop().create_task(upload())
+    await _settled(lambda: sent)
+    assert 0 < sent < 48 << 20
+    assert buffered([web, api]) < 4 << 20
+    go.set()
+    await asyncio.wait_for(uploading, DEADLINE * 4)
+    assert (await client.receive()).body == b"all of it"
+
+
+async def test_client_that_pipelines_without_reading_is_stopped(net: Mesh) -> None:
+    """Even answers of our own wait for their reader."""
+    web, api = await two_hops(net, Echo())
+    api.admit()
+    client = await net.client(web.outbound, receive_buffer=4096)
+    client.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a StreamWriter's has it
+    stopped = False
+    for _ in range(2000):
+        client.send(get(API) * 1000)
+        try:
+            await asyncio.wait_for(client.writer.drain(), 0.5)
+        except TimeoutError:
+            stopped = True
+            break
+    assert stopped
+    assert buffered([web, api]) < 4 << 20
+
+
+async def _settled(read: object) -> None:
+    """Return when a number has grown and then has not changed for a while."""
+    assert callable(read)
+    loop = asyncio.get_running_loop()
+    last, since = read(), loop.time()
+
+    def still() -> bool:
+        nonlocal last, since
+        if read() != last or not last:
+            last, since = read(), loop.time()
+        return loop.time() - since > 0.3
+
+    await until(still)
