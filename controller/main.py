@@ -38,6 +38,7 @@ from controller.discovery.sign import sign_app
 from controller.hub import Hub, Published
 from controller.kinds import WATCHED
 from controller.kube import Kube, KubeError, login
+from controller.logs import set_up_logging
 from controller.metrics import Metrics
 from controller.settings import VERSION, Interception, Settings, SettingsError, read_settings
 from controller.status.conditions import programmed
@@ -271,12 +272,7 @@ def main() -> None:
         settings = read_settings(os.environ)
     except SettingsError as error:
         sys.exit(f"smi-mesh controller: {error}")
-    logging.basicConfig(
-        level=settings.log_level.name,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
-    logging.getLogger("kopf").setLevel(max(logging.WARNING, logging.getLogger().level))
+    set_up_logging(settings.log_level.name)
     import uvloop  # here, because tests compose the controller on asyncio's own loop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -28,6 +28,7 @@ CONVERT_PATH: Final = "/convert"
 MAX_BODY: Final = 32 << 20
 """A ConversionReview carries a whole page of a list."""
 _MANY_OBJECTS: Final = 50
+_BODY_SECONDS: Final = 10.0
 
 Answer = dict[str, Any]
 
@@ -73,7 +74,10 @@ def webhook_app(sidecar: Callable[[], Sidecar], convert: Convert, metrics: Metri
 
 async def _review(request: web.Request) -> dict[str, Any]:
     try:
-        review = await request.json()
+        async with asyncio.timeout(_BODY_SECONDS):
+            review = await request.json()
+    except TimeoutError:
+        raise web.HTTPRequestTimeout from None
     except (ValueError, RecursionError):
         raise web.HTTPBadRequest(text="the body must be JSON") from None
     if not isinstance(review, dict) or not isinstance(review.get("request"), dict):

@@ -24,6 +24,7 @@ _log = logging.getLogger(__name__)
 
 MAX_BODY: Final = 64 << 10
 _MAX_AT_ONCE: Final = 32
+_BODY_SECONDS: Final = 5.0
 _TOKEN_REVIEWS: Final = "/apis/authentication.k8s.io/v1/tokenreviews"  # a path, not a secret
 _POD_NAME: Final = "authentication.kubernetes.io/pod-name"
 
@@ -58,7 +59,10 @@ def sign_app(authority: Authority, api: Api, metrics: Metrics, trust_domain: str
 
 async def _body(request: web.Request) -> Any:
     try:
-        return await request.json()
+        async with asyncio.timeout(_BODY_SECONDS):
+            return await request.json()
+    except TimeoutError:
+        raise RefusedError("the body did not arrive in time") from None
     except (ValueError, RecursionError):
         raise RefusedError("the body must be JSON") from None
 

@@ -17,13 +17,13 @@ import kopf
 from controller.hub import HoldOff
 from controller.kinds import WATCHED, Kind
 from controller.kube import Api, KubeError
-from controller.tasks import Tasks
+from controller.watch.descendants import Descendants
 from controller.watch.index import Cluster, Index, Observed, ghosts, observe
 
 _log = logging.getLogger(__name__)
 
-_SWEEP_SECONDS: Final = 300.0
-"""Ghosts are also looked for this often: an empty new listing announces itself by no event."""
+_SWEEP_SECONDS: Final = 30.0
+"""SMI objects are also looked after this often: an empty new listing announces itself by no event."""
 _FIRST_PAUSE: Final = 0.2
 _LAST_PAUSE: Final = 5.0
 _STOP_SECONDS: Final = 5.0
@@ -59,6 +59,7 @@ class Watch:
 
     async def run(self) -> None:
         """Watch for ever; an operator that ends is started anew with growing pauses."""
+        Descendants.install(asyncio.get_running_loop())
         pause = _FIRST_PAUSE
         while True:
             await self._wait_served()
@@ -78,47 +79,58 @@ class Watch:
         _log.info("every kind is listed")
 
     async def _operate(self, run: _Run) -> None:
-        sweeper = Tasks()
-        existing = await kopf.spawn_tasks(
-            registry=run.registry(self._login),
-            settings=_kopf_settings(self._kinds),
-            standalone=True,
-            clusterwide=True,
-        )
-        self._on_spawned()
+        """One run of kopf, until any of its root tasks ends; raises what that one failed with."""
+        loop, started = asyncio.get_running_loop(), Descendants()
+        roots: list[asyncio.Task[Any]] = []
         try:
-            sweeper.start("ghost sweeps", run.sweep(self._list_uids))
-            done, _ = await asyncio.wait(existing, return_when=asyncio.FIRST_COMPLETED)
+            with started.gathering():
+                roots += await kopf.spawn_tasks(
+                    registry=run.registry(self._login),
+                    settings=_kopf_settings(self._kinds),
+                    standalone=True,
+                    clusterwide=True,
+                )
+                self._on_spawned()
+                roots.append(loop.create_task(run.sweep(self._list_uids), name="ghost sweeps"))
+            done, _ = await asyncio.wait(roots, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
-            # kopf.run_tasks would cancel every later task of this loop, ours included: end only its own.
-            await sweeper.cancel()
-            await _end(existing)
+            # Not kopf.run_tasks: it would cancel every later task of this loop, other people's included.
+            left = await started.end(roots, _STOP_SECONDS, spare=_waits_for_pause)
+            if left:
+                _log.error("%d of kopf's tasks did not end", left)
 
     async def _wait_served(self) -> None:
         """Wait until every kind is served: a world without TrafficTargets would deny everything."""
-        pause = _FIRST_PAUSE
+        pause, told = _FIRST_PAUSE, ""
         while True:
-            missing = [kind for kind in self._kinds if not await self._served(kind)]
-            names = tuple(f"{kind.plural}.{kind.group}/{kind.version}" for kind in missing)
-            if names != self.waiting_for:
-                self.waiting_for = names
-                if names:
-                    _log.warning("waiting until the API server serves %s", ", ".join(names))
-            if not missing:
+            try:
+                self.waiting_for = await self._not_served()
+                trouble = ", ".join(self.waiting_for)
+            except KubeError as error:
+                trouble = str(error)
+            if not trouble:
                 return
+            if trouble != told:
+                _log.warning("waiting for the API server to serve every kind of the mesh: %s", trouble)
+            told = trouble
             await asyncio.sleep(pause)
             pause = min(pause * 2, 1.0)
 
-    async def _served(self, kind: Kind) -> bool:
-        try:
-            answer = await self._api.get(kind.root)
-        except KubeError as error:
-            if error.status != 404:
-                _log.warning("asking for %s: %s", kind.root, error)
-            return False
-        return any(one.get("name") == kind.plural for one in answer.get("resources") or ())
+    async def _not_served(self) -> tuple[str, ...]:
+        """`plural.group/version` of every kind that discovery does not name. Raises KubeError."""
+        served: set[tuple[str, str]] = set()
+        for root in dict.fromkeys(kind.root for kind in self._kinds):
+            try:
+                answer = await self._api.get(root)
+            except KubeError as error:
+                if not error.absent:
+                    raise
+            else:
+                served |= {(root, str(one.get("name"))) for one in answer.get("resources") or ()}
+        missing = [kind for kind in self._kinds if (kind.root, kind.plural) not in served]
+        return tuple(f"{kind.plural}.{kind.group}/{kind.version}" for kind in missing)
 
     async def _list_uids(self, kind: Kind) -> set[str]:
         params = {"fieldSelector": f"metadata.name={kind.name}"} if kind.name else None
@@ -126,13 +138,9 @@ class Watch:
         return {str((one.get("metadata") or {}).get("uid") or "") for one in answer.get("items") or ()}
 
 
-async def _end(tasks: Any) -> None:
-    """End kopf's root tasks, which end their own."""
-    for task in tasks:
-        task.cancel()
-    _, pending = await asyncio.wait(tasks, timeout=_STOP_SECONDS)
-    if pending:
-        _log.error("%d of kopf's tasks did not end", len(pending))
+def _waits_for_pause(task: asyncio.Task[Any]) -> bool:
+    """kopf's streams swallow a cancellation if the task that waits for a pause has ended before them."""
+    return task.get_name().startswith("pause-waiter")
 
 
 def _kopf_settings(kinds: tuple[Kind, ...]) -> kopf.OperatorSettings:
@@ -202,21 +210,25 @@ class _Run:
             self._on_change()
 
     def _note_listed(self, kind: Kind, uid: str) -> None:
-        """A listed object: at the start the first listing; later a new one, which may hide deletions."""
+        """A listed object: at the start the first listing; later a new one, which may hide deletions.
+
+        What interrupts one watch mostly interrupts all, and a kind that lost its last object is
+        silent: look at all of them.
+        """
         try:
             self._listed_first.remove((kind.kind, uid))
         except KeyError:
-            self._listed_again.add(kind)
+            self._listed_again.update(self._kinds)
             self._sweeps.poke()
 
     async def sweep(self, list_uids: Callable[[Kind], Awaitable[set[str]]]) -> None:
-        """Look for ghosts of kinds that were listed anew, and now and then of all kinds."""
+        """Look for ghosts after a new listing, and of SMI kinds every now and then."""
         while True:
             try:
                 async with asyncio.timeout(_SWEEP_SECONDS):
                     await self._sweeps.settled()
             except TimeoutError:
-                self._listed_again.update(self._kinds)
+                self._listed_again.update(kind for kind in self._kinds if kind.smi)
             if not self.cluster.complete:
                 continue
             kinds, self._listed_again = self._listed_again, set()

@@ -198,3 +198,33 @@ async def test_the_admin_endpoints(mesh: Running) -> None:
             async with session.get(path) as response:
                 assert response.status == 200
                 assert text in await response.text()
+
+
+async def test_a_kind_that_is_not_served_stops_nothing_and_is_waited_for(mesh: Running) -> None:
+    """A CRD that goes away ends the watches; what is known stays in force until it is back."""
+    await mesh.create(canary(100, 0))
+    await mesh.wait_condition("TrafficSplit", "canary", "Accepted", "True", 1)
+    name = "identitybindings.access.smi-spec.io"
+    definition = await mesh.api.get("customresourcedefinitions.apiextensions.k8s.io", None, name)
+    await mesh.api.delete("customresourcedefinitions.apiextensions.k8s.io", None, name)
+
+    async def waiting() -> bool:
+        return mesh.controller.watch.waiting_for == (f"{name}/v1alpha4",)
+
+    await until(waiting)
+    latest = mesh.controller.hub.latest
+    assert latest is not None
+    assert latest.snapshot.made_from.world.splits
+    del definition["status"], definition["metadata"]["resourceVersion"], definition["metadata"]["uid"]
+    await mesh.create(definition)
+    await mesh.create(service("late", "10.96.7.77"))
+
+    async def seen() -> bool:
+        known = mesh.controller.hub.latest
+        return known is not None and any(
+            one.name == "late" for one in known.snapshot.made_from.world.services
+        )
+
+    await until(seen)
+    assert mesh.controller.hub.latest is not None
+    assert mesh.controller.hub.latest.snapshot.made_from.world.splits
