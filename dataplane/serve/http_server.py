@@ -372,8 +372,7 @@ class Downstream(asyncio.Protocol):
             complete=complete,
             decoded=head.minor == 0,
         )
-        if not complete or len(self._inbox) <= limits.buffered:
-            self._transport.resume_reading()
+        self.resume()
 
     def _send_body(self, data: bytes) -> None:
         body, upstream = self._body, self._upstream
@@ -471,6 +470,7 @@ class Downstream(asyncio.Protocol):
         self._transport.pause_reading()
 
     def resume(self) -> None:
+        """Read on, unless enough is waiting already."""
         if len(self._inbox) <= self._serving.limits.buffered and not self._eof:
             self._transport.resume_reading()
 
@@ -584,8 +584,7 @@ class Downstream(asyncio.Protocol):
         self._state = _State.IDLE
         self._body = None
         self.deadline = self._serving.loop.time() + self._serving.limits.client_idle
-        if not self._eof:
-            self._transport.resume_reading()
+        self.resume()
         if self._inbox or self._eof:
             self._advance()
 

@@ -12,7 +12,7 @@ import os
 import socket
 import ssl
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -178,7 +178,7 @@ class Pod:
         service: str = "shop/api",
         protocol: Protocol = Protocol.HTTP,
         splits: Sequence[Split] = (),
-        clusters: dict[str, Sequence[Endpoint]] | None = None,
+        clusters: Mapping[str, Sequence[Endpoint]] | None = None,
     ) -> None:
         """Tell this pod what is behind `key`."""
         name = f"{service}:8080"
