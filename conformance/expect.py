@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Final
+from typing import Final, Protocol
 
 ERROR_RATE: Final = Fraction(1, 1_000_000)
 """How often a mesh that picks at random with the right weights may be called wrong."""
@@ -110,3 +110,59 @@ def judge_shares(
         bound = binomial_bound(picks, wanted, each)
         shares.append(Share(name, wanted, counts.get(name, 0), picks, bound))
     return tuple(shares)
+
+
+class Counted(Protocol):
+    """Counts of HTTP answers or of TCP conversations; `driver.Answers` and `driver.Conversations` are."""
+
+    @property
+    def total(self) -> int: ...
+    @property
+    def servers(self) -> Mapping[str, int]: ...
+    @property
+    def errors(self) -> Mapping[str, int]: ...
+
+
+class ExpectationError(AssertionError):
+    """The mesh did something else than the specification asks for; the text says what was seen."""
+
+
+def expect(condition: object, text: str) -> None:
+    """Raise ExpectationError with `text` unless `condition` is true."""
+    if not condition:
+        raise ExpectationError(text)
+
+
+def expect_shares(weights: Mapping[str, int], counted: Counted, picks: int) -> None:
+    """All `picks` were answered well, and every backend's count is inside the exact bound."""
+    shares = judge_shares(weights, counted.servers, picks=picks)
+    wrong = [f"{share.name} {share.count}, allowed {share.bound}" for share in shares if not share.ok]
+    expect(sum(counted.servers.values()) == picks, f"of {picks} not all were answered: {counted}")
+    expect(not wrong, f"shares of {picks}: {'; '.join(wrong)} (saw {counted})")
+
+
+def expect_served(counted: Counted, *names: str) -> None:
+    """Everything was answered well, and by these applications only (by any of them)."""
+    expect(
+        sum(counted.servers.values()) == counted.total and set(counted.servers) <= set(names),
+        f"expected answers of {' or '.join(names)} only, saw {counted}",
+    )
+
+
+def expect_exactly(counted: Counted, *names: str) -> None:
+    """Everything was answered well, by each of these applications at least once and by no other."""
+    expect_served(counted, *names)
+    missing = sorted(set(names) - set(counted.servers))
+    expect(not missing, f"expected answers of {', '.join(missing)} too, saw {counted}")
+
+
+REFUSED: Final = frozenset({"reset", "closed", "refused"})
+"""How a refused connection may end; a time-out is a hang, not a refusal."""
+
+
+def expect_denied(counted: Counted) -> None:
+    """Nothing was answered by an application, and nothing hung: 403 or a connection that ended."""
+    others = set(counted.errors) - REFUSED
+    answered = {status: n for status, n in getattr(counted, "statuses", {}).items() if status != 403}
+    text = f"expected every exchange to be refused, saw {counted}"
+    expect(counted.total and not counted.servers and not others and not answered, text)
