@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 
 from controller.compile.conditions import ObjectStatus
 from controller.compile.slicing import resolve
 from controller.compile.snapshot import Snapshot
-from controller.compile.topology import destination_key
+from controller.compile.topology import destination_key, split_transport
 from smi.names import NamespacedName
 
 
@@ -116,12 +117,20 @@ class Proxies:
 
     def _users(self, snapshot: Snapshot) -> dict[str, set[str]]:
         """Destination key → pods subscribed to it."""
+
+        @cache  # many proxies ask for the same
+        def destination_of(namespace: str, key: str) -> str | None:
+            found = resolve(snapshot, namespace, key)
+            if found.service is None:
+                return None
+            transport, _ = split_transport(key)
+            return destination_key(NamespacedName.parse(found.service), found.port, transport)
+
         users: defaultdict[str, set[str]] = defaultdict(set)
         for proxy in self:
             namespace = proxy.pod.partition("/")[0]
             for key in proxy.keys:
-                destination = resolve(snapshot, namespace, key)
-                if destination.service is not None:
-                    service = NamespacedName.parse(destination.service)
-                    users[destination_key(service, destination.port)].add(proxy.pod)
+                destination = destination_of(namespace, key)
+                if destination is not None:
+                    users[destination].add(proxy.pod)
         return users

@@ -72,12 +72,14 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def controlled(compile_function: Compile) -> AsyncIterator[Control]:
+async def controlled(
+    compile_function: Compile = compile_world, dead_seconds: float = 30.0
+) -> AsyncIterator[Control]:
     authority = await opened_authority()
     names = controller_names(TRUST_DOMAIN, "smi-mesh-system", "smi-mesh-controller", "cluster.local", ())
     serving = ServingCertificate(authority, names, now, lambda: 0.5)
     hub, proxies = Hub(compile_function), Proxies()
-    server = DiscoveryServer(hub, proxies, Metrics(), TRUST_DOMAIN, dead_seconds=1.0)
+    server = DiscoveryServer(hub, proxies, Metrics(), TRUST_DOMAIN, dead_seconds=dead_seconds)
     port = await server.start("127.0.0.1", 0, serving.context(clients=True))
     try:
         yield Control(hub, proxies, authority, port)
@@ -87,7 +89,7 @@ async def controlled(compile_function: Compile) -> AsyncIterator[Control]:
 
 @pytest.fixture
 async def control() -> AsyncIterator[Control]:
-    async with controlled(compile_world) as running:
+    async with controlled() as running:
         yield running
 
 
@@ -234,12 +236,14 @@ async def test_a_bad_first_message_ends_the_stream(control: Control, line: bytes
         assert await proxy.ended()
 
 
-async def test_a_silent_client_is_given_up(control: Control) -> None:
-    await control.publish()
-    async with await control.proxy() as proxy:
-        proxy.hello("shop/web-0")
-        await proxy.update()
-        await until(lambda: not control.proxies.connected)
+async def test_a_silent_client_is_given_up() -> None:
+    async with controlled(dead_seconds=0.2) as control:
+        await control.publish()
+        async with await control.proxy() as proxy:
+            proxy.hello("shop/web-0")
+            assert (await proxy.hear())["type"] == "update"
+            assert await proxy.ended()
+            await until(lambda: not control.proxies.connected)
 
 
 async def test_a_second_stream_of_a_pod_takes_over(control: Control) -> None:
