@@ -188,7 +188,7 @@ class Downstream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = stream(transport)
-        self.deadline = self._serving.loop.time() + self._serving.limits.client_idle
+        self.deadline = self._serving.registry.now + self._serving.limits.client_idle
         self._serving.registry.add(self)
 
     def data_received(self, data: bytes) -> None:
@@ -281,7 +281,7 @@ class Downstream(asyncio.Protocol):
         """Begin the next request; False while its head is incomplete. Raises BadMessage."""
         if not self._inbox.begun:
             self._started = perf_counter()
-            self.deadline = self._serving.loop.time() + self._serving.limits.request_head
+            self.deadline = self._serving.registry.now + self._serving.limits.request_head
         block = self._inbox.head()
         if block is None:
             return False
@@ -364,7 +364,7 @@ class Downstream(asyncio.Protocol):
         block = write_request(head, way.extra, way.drop)
         complete = body is None or body.done
         limits = self._serving.limits
-        self.deadline = self._serving.loop.time() + (limits.response if complete else limits.stall)
+        self.deadline = self._serving.registry.now + (limits.response if complete else limits.stall)
         upstream.begin(
             self,
             head.method,
@@ -387,7 +387,7 @@ class Downstream(asyncio.Protocol):
             self._inbox.add(data[taken:])
             data = data[:taken]
         limits = self._serving.limits
-        self.deadline = self._serving.loop.time() + (limits.response if body.done else limits.stall)
+        self.deadline = self._serving.registry.now + (limits.response if body.done else limits.stall)
         self._replayable = False
         upstream.send(data, complete=body.done)
 
@@ -412,12 +412,12 @@ class Downstream(asyncio.Protocol):
         else:
             extra = b"connection: keep-alive\r\n" if self._head.minor == 0 else b""
         block = write_response(head, extra, way.drop_response, decoded)
-        self.deadline = self._serving.loop.time() + self._serving.limits.stall
+        self.deadline = self._serving.registry.now + self._serving.limits.stall
         self._transport.write(block + data if data else block)
         return True
 
     def relay(self, data: bytes) -> None:
-        self.deadline = self._serving.loop.time() + self._serving.limits.stall
+        self.deadline = self._serving.registry.now + self._serving.limits.stall
         self._transport.write(data)
 
     def completed(self) -> None:
@@ -583,7 +583,7 @@ class Downstream(asyncio.Protocol):
         """Ready for another request."""
         self._state = _State.IDLE
         self._body = None
-        self.deadline = self._serving.loop.time() + self._serving.limits.client_idle
+        self.deadline = self._serving.registry.now + self._serving.limits.client_idle
         self.resume()
         if self._inbox or self._eof:
             self._advance()
@@ -591,7 +591,7 @@ class Downstream(asyncio.Protocol):
     def _end(self) -> None:
         """Close as soon as what was written has gone out, within the time a stalled client gets."""
         self._state = _State.LINGER
-        self.deadline = self._serving.loop.time() + self._serving.limits.stall
+        self.deadline = self._serving.registry.now + self._serving.limits.stall
         self._transport.close()
 
     def _linger(self) -> None:
@@ -601,7 +601,7 @@ class Downstream(asyncio.Protocol):
         if self._eof or self._transport.is_closing():
             self._end()
             return
-        self.deadline = self._serving.loop.time() + self._serving.limits.linger
+        self.deadline = self._serving.registry.now + self._serving.limits.linger
         self._transport.write_eof()
         self._transport.resume_reading()
 

@@ -297,10 +297,12 @@ class _Intercepted:
 class _Explicit:
     """Gate of a connection that uses the sidecar as its HTTP proxy: each request says where it goes."""
 
-    __slots__ = ("_outbound",)
+    __slots__ = ("_host", "_outbound", "_to")
 
     def __init__(self, outbound: Outbound) -> None:
         self._outbound = outbound
+        self._host = b""  # most clients ask for the same host again
+        self._to = Authority("", 0)
 
     def decide(self, head: RequestHead) -> Decision | Coroutine[Any, Any, Decision]:
         outbound = self._outbound
@@ -312,9 +314,12 @@ class _Explicit:
                 outbound.open_series(),
             )
         to_origin_form(head)
-        if not head.host:
+        if head.host != self._host:
+            self._to = parse_authority(head.host)
+            self._host = head.host
+        elif not head.host:
             raise BadMessage("the request does not say which host it is for")
-        return outbound.route(head, parse_authority(head.host))
+        return outbound.route(head, self._to)
 
     def again(self, way: Way, tried: Sequence[Way]) -> Way | None:
         return self._outbound.again(way, tried)

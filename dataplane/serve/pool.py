@@ -54,12 +54,18 @@ Opener = Callable[[MakeProtocol], Coroutine[Any, Any, asyncio.Transport]]
 class Lane:
     """The HTTP connections to one server. Made by `Peers` and `App` only, who ask for leave."""
 
-    __slots__ = ("_generation", "_idle", "_opener", "_size", "idle_seconds", "opened")
+    __slots__ = ("_generation", "_idle", "_opener", "_registry", "_size", "idle_seconds", "opened")
 
     def __init__(
-        self, opener: Opener, generation: Callable[[], object], idle_seconds: float, size: int
+        self,
+        opener: Opener,
+        generation: Callable[[], object],
+        registry: Registry,
+        idle_seconds: float,
+        size: int,
     ) -> None:
         self._opener = opener
+        self._registry = registry
         self._generation = generation
         self._idle: dict[Upstream, None] = {}  # in order of return: the last is taken first
         self._size = size
@@ -93,7 +99,7 @@ class Lane:
         if len(self._idle) >= self._size:
             upstream.transport.close()
             return
-        upstream.idle_since = asyncio.get_running_loop().time()
+        upstream.idle_since = self._registry.now
         self._idle[upstream] = None
         upstream.transport.resume_reading()  # so that its end is noticed
 
@@ -117,6 +123,10 @@ class Lane:
             upstream.transport.close()
 
 
+def _never_rotated() -> None:
+    """Plain connections carry no certificate."""
+
+
 class Peers:
     """Servers outside this pod: proxies of other pods over mTLS, others in plain."""
 
@@ -124,6 +134,7 @@ class Peers:
         self._contexts = contexts
         self._mesh_port = mesh_port
         self._limits = limits
+        self._registry = registry
         self._lanes: dict[Endpoint, Lane] = {}
         registry.on_tick(self._sweep)
 
@@ -160,8 +171,8 @@ class Peers:
             return await _connect_plain(endpoint.ip, endpoint.port, make, limits.connect)
 
         if endpoint.identity is None:
-            return Lane(plain, lambda: None, limits.pool_idle, limits.pool_size)
-        return Lane(mesh, lambda: contexts.client_context, limits.pool_idle, limits.pool_size)
+            return Lane(plain, _never_rotated, self._registry, limits.pool_idle, limits.pool_size)
+        return Lane(mesh, lambda: contexts.client_context, self._registry, limits.pool_idle, limits.pool_size)
 
     async def _connect_mesh(
         self, endpoint: Endpoint, context: ssl.SSLContext, make: MakeProtocol
@@ -240,6 +251,7 @@ class App:
     def __init__(self, host: str, limits: Limits, registry: Registry) -> None:
         self._host = host
         self._limits = limits
+        self._registry = registry
         self._lanes: dict[int, Lane] = {}
         registry.on_tick(self._sweep)
 
@@ -252,7 +264,9 @@ class App:
             async def plain(make: MakeProtocol) -> asyncio.Transport:
                 return await _connect_plain(host, port, make, limits.connect)
 
-            lane = self._lanes[port] = Lane(plain, lambda: None, limits.app_idle, limits.pool_size)
+            lane = self._lanes[port] = Lane(
+                plain, _never_rotated, self._registry, limits.app_idle, limits.pool_size
+            )
         return lane
 
     async def connect(self, _permit: Permit, port: int, make: MakeProtocol) -> asyncio.Transport:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from dataplane.wire.errors import BadMessage
@@ -23,11 +23,11 @@ class Authority:
 
     host: str
     port: int
+    key: str = field(init=False, compare=False)
+    """What a proxy subscribes to: `host:port`."""
 
-    @property
-    def key(self) -> str:
-        """What a proxy subscribes to: `host:port`."""
-        return f"{self.host}:{self.port}"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", f"{self.host}:{self.port}")
 
 
 def parse_authority(text: bytes, default_port: int = HTTP_PORT) -> Authority:

@@ -62,7 +62,7 @@ async def test_backend_without_endpoints_is_skipped_and_nobody_is_said_so(net: M
     assert await names(net, web, 10) == {"v2": 10}
     web.reach(API, root, splits=halves, clusters={"shop/v1:8080": [], "shop/v2:8080": []})
     assert await names(net, web, 2) == {"no-backend": 2}
-    empty = {"shop/v1:8080": [], "shop/v2:8080": []}
+    empty: dict[str, list[Endpoint]] = {"shop/v1:8080": [], "shop/v2:8080": []}
     web.reach(API, root, splits=[split("s", {"v1": 1, "v2": 1}, fallback_root=True)], clusters=empty)
     assert await names(net, web, 2) == {"api": 2}
     web.reach(API, root, splits=[split("s", {"v1": 0, "v2": 0})], clusters=clusters)
