@@ -6,7 +6,7 @@ something must not have changed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from conformance.driver import Answer, Heard, Mesh
@@ -92,6 +92,43 @@ async def is_tcp_denied(mesh: Mesh, app: str, host: str, port: int, **talk: Any)
     expect_denied(conversations)
     heard = [heard for heard in conversations.results if heard.received]
     expect(not heard, f"a refused connection said {heard[0].received}" if heard else "")
+
+
+async def allows_exactly(
+    mesh: Mesh, app: str, server: str, *, allowed: Sequence[str], refused: Sequence[str], **call: Any
+) -> None:
+    """Wait until the first allowed request (`GET /path`) is served, then look once at every one of them.
+
+    What is to be refused is looked at after `settle`, so a permission that comes late is seen too.
+    """
+    for position, request in enumerate(allowed):
+        method, path = request.split(" ")
+        url = f"http://{server}:8080{path}"
+        if position == 0:
+            await becomes_served(mesh, app, url, server, method=method, **call)
+            await mesh.settle()
+        else:
+            await is_served(mesh, app, url, server, method=method, **call)
+    for request in refused:
+        method, path = request.split(" ")
+        await is_denied(mesh, app, f"http://{server}:8080{path}", method=method, **call)
+
+
+async def udp_becomes_served(mesh: Mesh, app: str, host: str, port: int, *names: str, **flow: Any) -> None:
+    """Wait until UDP flows (`count`, default 1) are all answered by `names`, each of which took part."""
+
+    async def probe() -> None:
+        expect_exactly(await mesh.datagrams(app, host, port, timeout=1.0, **flow), *names)
+
+    await mesh.converge(probe, f"{app} → {host}:{port} (UDP) served by {', '.join(names)}")
+
+
+async def is_udp_denied(mesh: Mesh, app: str, host: str, port: int, server: str) -> None:
+    """Look once: a datagram is not answered, and never reaches the application `server`."""
+    before = await mesh.reached(server)
+    flows = await mesh.datagrams(app, host, port, timeout=1.0)
+    expect(not flows.servers, f"expected a datagram to be dropped, saw {flows}")
+    expect(await mesh.reached(server) == before, f"a datagram that nothing allows reached {server}")
 
 
 async def condition_becomes(
