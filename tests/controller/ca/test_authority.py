@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import ssl
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
 from controller.ca.authority import GENERATED, Authority
-from controller.ca.issue import KeyPair, MaterialError
+from controller.ca.issue import KeyPair, MaterialError, key_pem, new_root, pem
 from controller.ca.policy import ROOT_LIFE, ROOT_RENEW_AT, Names
 from controller.ca.serving import ServingCertificate
 from controller.kube import KubeError
@@ -126,3 +130,46 @@ async def test_the_listeners_certificate_is_renewed_in_place() -> None:
             await asyncio.sleep(0.02)
     await running.cancel()
     assert serving.pair.leaf.not_after > first.leaf.not_after
+
+
+async def test_a_given_intermediate_signs_and_its_root_is_trusted() -> None:
+    """What cert-manager or a company's CA hands out: the root's key stays at home."""
+    root = new_root(now(), timedelta(days=2), "td")
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mesh intermediate")])
+    intermediate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(root.certificate.subject)
+        .serial_number(7)
+        .public_key(key.public_key())
+        .not_valid_before(now() - timedelta(hours=1))
+        .not_valid_after(now() + timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(
+            root.certificate.extensions.get_extension_for_class(x509.KeyUsage).value, critical=True
+        )
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(root.key.public_key()), critical=False
+        )
+        .sign(root.key, hashes.SHA256())
+    )
+    data = {"tls.crt": pem((intermediate,)), "tls.key": key_pem(key), "ca.crt": pem((root.certificate,))}
+    api = StoredObjects()
+    api.put(
+        SECRET,
+        {
+            "metadata": {"name": CA_SECRET},
+            "data": {entry: base64.b64encode(text.encode()).decode() for entry, text in data.items()},
+        },
+    )
+    authority = Authority(api, "td", LEAF, now)
+    await authority.open()
+    pair = authority.pair(NAMES)
+    assert pair.leaf.chain_pem.count("BEGIN") == 2
+    assert authority.bundle == data["ca.crt"]
+    assert trusts(authority.bundle, pair, now())
+    del api.objects[SECRET]["data"]["ca.crt"]
+    with pytest.raises(MaterialError, match=r"no self-signed root to trust; put it into ca\.crt"):
+        await authority.refresh()
