@@ -104,11 +104,12 @@ def main() -> None:
         await web.start()
         web.admit()
         halves = [split("halves", {"a": 1, "b": 1})]
+        meshed_halves = [split("halves", {"c": 1, "d": 1})]
         clusters = {"shop/a:8080": [plain], "shop/b:8080": [plain]}
         web.reach("one.shop:80", [plain], service="shop/one", splits=halves, clusters=clusters)
         meshed = [api.endpoint(port)]
-        clusters = {"shop/a:8080": meshed, "shop/b:8080": meshed}
-        web.reach("two.shop:80", meshed, service="shop/two", splits=halves, clusters=clusters)
+        clusters = {"shop/c:8080": meshed, "shop/d:8080": meshed}
+        web.reach("two.shop:80", meshed, service="shop/two", splits=meshed_halves, clusters=clusters)
         process.freeze_heap()
         await asyncio.Event().wait()
 
