@@ -175,19 +175,19 @@ class _Join:
         touches: set[str] = set()
         targets: set[Target] = set()
         found: dict[str, set[Endpoint]] = {
-            destination_key(service.name, port.port): set() for port in counted_ports(service)
+            destination_key(service.name, port.port, port.transport): set() for port in counted_ports(service)
         }
         headless: set[tuple[str, str]] = set()
         hosts: set[tuple[tuple[str, ...], str]] = set()
         for address, port, number in self._reachable(service, touches):
-            key = destination_key(service.name, port.port)
+            key = destination_key(service.name, port.port, port.transport)
             endpoint = self._endpoint(address, number)
             if address.ready:
                 found[key].add(endpoint)
             if endpoint.pod is not None:
                 targets.add(Target(endpoint.pod, InboundPort(number, port.protocol), port.port))
                 if service.headless:
-                    headless.add((address_key(address.ip, number), key))
+                    headless.add((address_key(address.ip, number, port.transport), key))
                     if address.hostname:
                         hosts.add(
                             ((address.hostname, service.name.name, service.name.namespace), endpoint.pod)

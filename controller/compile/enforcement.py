@@ -14,8 +14,9 @@ from controller.compile.access import Rule, Selector, Subjects
 from controller.compile.endpoints import Endpoints, Target, identity_of, inbound_ports
 from controller.compile.world import Pod, World
 from smi.findings import Finding, ObjectRef, Reason, Severity
+from smi.lower import LoweredTarget
 from smi.names import NamespacedName
-from smi.policy.snapshot import Grant, Inbound, Mode, Mtls
+from smi.policy.snapshot import Grant, Inbound, InboundPort, Mode, Mtls, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,21 +134,34 @@ def _service_ports(
 ) -> Iterable[Finding]:
     """R1: port numbers of a rule that no destination pod listens on, but that its Service is known by."""
     lowered = rule.lowered
-    wanted = {*(lowered.tcp.ports if lowered.tcp else ()), *(lowered.udp.ports if lowered.udp else ())}
-    wanted |= set() if lowered.port is None else {lowered.port}
+    wanted = {(number, False) for number in (lowered.tcp.ports if lowered.tcp else ())}
+    wanted |= {(number, True) for number in (lowered.udp.ports if lowered.udp else ())}
+    if lowered.port is not None:
+        wanted |= {(lowered.port, udp) for udp in _transports(lowered)}
     if not wanted or not names:
         return
     targets = [target for name in names for target in endpoints.targets.get(str(name), ())]
-    own = {port.port for name in names for port in world.pods[name].ports} | {
-        target.port.port for target in targets
-    }
-    for number in sorted(wanted - own):
-        meant = _meant(number, targets)
+    declared = [port for name in names for port in world.pods[name].ports]
+    own = {(port.port, _is_udp(port)) for port in (*declared, *(target.port for target in targets))}
+    for number, udp in sorted(wanted - own):
+        meant = _meant(number, [target for target in targets if _is_udp(target.port) == udp])
         if meant:
             message = f"{number} is the Service's port; access rules name the pods' port: write {meant}"
             yield Finding(
                 rule.lowered.ref, Severity.WARNING, Reason.SERVICE_PORT_AS_POD_PORT, message, "spec.rules"
             )
+
+
+def _transports(lowered: LoweredTarget) -> Iterable[bool]:
+    """Whether `destination.port` means a UDP port, or another, or both: as the rules beside it do (R1)."""
+    if lowered.udp is not None:
+        yield True
+    if lowered.udp is None or lowered.tcp is not None or lowered.http is not None:
+        yield False
+
+
+def _is_udp(port: InboundPort) -> bool:
+    return port.protocol is Protocol.UDP
 
 
 def _meant(number: int, targets: Iterable[Target]) -> str:

@@ -11,7 +11,14 @@ from ipaddress import ip_address
 
 from controller.compile.endpoints import endpoint_of, inbound_ports
 from controller.compile.snapshot import Snapshot
-from controller.compile.topology import address_key, lookup_names, named_service, split_host
+from controller.compile.topology import (
+    UDP,
+    address_key,
+    lookup_names,
+    named_service,
+    split_host,
+    split_transport,
+)
 from smi.names import NamespacedName
 from smi.policy.codec import JSON, encode_cluster, encode_destination, encode_inbound
 from smi.policy.snapshot import PASSTHROUGH, Cluster, Destination, Protocol
@@ -23,14 +30,17 @@ Resources = dict[str, JSON]
 def resolve(snapshot: Snapshot, namespace: str, key: str) -> Destination:
     """What a subscription key means to a proxy of `namespace` (S4, R13).
 
-    `key` is `<ip>:<port>` (an original destination) or `<host>:<port>` (an explicit proxy request).
-    What the mesh does not know is passed through.
+    `key` is `<ip>:<port>` (an original destination) or `<host>:<port>` (an explicit proxy request);
+    before either, `udp:` says that a UDP port is meant. What the mesh does not know is passed through.
     """
-    host, port = split_host(key)
+    transport, rest = split_transport(key)
+    host, port = split_host(rest)
     if not host or not port:
         return PASSTHROUGH
     ip = _as_ip(host)
-    return _at_name(snapshot, namespace, host, port) if ip is None else _at_address(snapshot, ip, port)
+    if ip is None:
+        return _at_name(snapshot, namespace, host, port, transport)
+    return _at_address(snapshot, ip, port, transport)
 
 
 def _as_ip(host: str) -> str | None:
@@ -40,31 +50,38 @@ def _as_ip(host: str) -> str | None:
         return None
 
 
-def _at_address(snapshot: Snapshot, ip: str, port: int) -> Destination:
-    service = snapshot.addresses.get(address_key(ip, port))
+def _at_address(snapshot: Snapshot, ip: str, port: int, transport: str) -> Destination:
+    service = snapshot.addresses.get(address_key(ip, port, transport))
     if service is not None:
         return snapshot.destinations[service]
     pod = snapshot.pods_by_ip.get(ip)
-    return PASSTHROUGH if pod is None else _single_pod(snapshot, pod, port)
+    return PASSTHROUGH if pod is None else _single_pod(snapshot, pod, port, transport)
 
 
-def _at_name(snapshot: Snapshot, namespace: str, host: str, port: int) -> Destination:
+def _at_name(snapshot: Snapshot, namespace: str, host: str, port: int, transport: str) -> Destination:
     made_from = snapshot.made_from
     for names in lookup_names(host, namespace, made_from.world.cluster_domain):
-        service = named_service(names, port, snapshot.destinations)
+        service = named_service(names, port, snapshot.destinations, transport)
         if service is not None:
             return snapshot.destinations[service]
         pod = made_from.endpoints.hosts.get(names)
         if pod is not None:
-            return _single_pod(snapshot, pod, port)
+            return _single_pod(snapshot, pod, port, transport)
     return PASSTHROUGH
 
 
-def _single_pod(snapshot: Snapshot, pod: str, port: int) -> Destination:
+def _single_pod(snapshot: Snapshot, pod: str, port: int, transport: str) -> Destination:
+    cluster = f"pod/{pod}:{port}"
+    if transport == UDP:
+        return Destination(port=port, protocol=Protocol.UDP, cluster=cluster)
     known = snapshot.made_from.world.pods[NamespacedName.parse(pod)]
     targets = snapshot.made_from.endpoints.targets.get(pod, ())
-    spoken = (known_port.protocol for known_port in inbound_ports(known, targets) if known_port.port == port)
-    return Destination(port=port, protocol=next(spoken, Protocol.DETECT), cluster=f"pod/{pod}:{port}")
+    spoken = (
+        declared.protocol
+        for declared in inbound_ports(known, targets)
+        if declared.port == port and declared.protocol is not Protocol.UDP
+    )
+    return Destination(port=port, protocol=next(spoken, Protocol.DETECT), cluster=cluster)
 
 
 def cluster_of(snapshot: Snapshot, key: str) -> Cluster:

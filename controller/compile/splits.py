@@ -47,7 +47,7 @@ def compile_splits(world: World, route_groups: RouteGroups) -> Routing:
     destinations: dict[str, Destination] = {}
     for name, service in world.services.items():
         for port in counted_ports(service):
-            key = destination_key(name, port.port)
+            key = destination_key(name, port.port, port.transport)
             splits = tuple(_on_port(split, port, world) for split in effective.get(name, ()))
             destinations[key] = Destination(str(name), port.port, port.protocol, key, splits)
     for root, candidates in by_root.items():
@@ -90,7 +90,7 @@ def _effective(candidates: Iterable[LoweredSplit], notes: _Notes) -> tuple[Lower
 def _on_port(split: LoweredSplit, port: Port, world: World) -> Split:
     """A split on one port of its root: with the backends that expose that very port (S5, S6)."""
     backends = tuple(
-        Backend(str(name), weight, destination_key(name, port.port))
+        Backend(str(name), weight, destination_key(name, port.port, port.transport))
         for name, weight in split.backends
         if _exposes(world.services.get(name), port)
     )
@@ -98,14 +98,15 @@ def _on_port(split: LoweredSplit, port: Port, world: World) -> Split:
 
 
 def _exposes(service: Service | None, port: Port) -> bool:
-    own = None if service is None else port_of(service, port.port)
-    return own is not None and own.transport == port.transport
+    return service is not None and port_of(service, port.port, port.transport) is not None
 
 
 def _check(split: LoweredSplit, root: Service | None, world: World, notes: _Notes) -> None:
     """Say which names of a split lead nowhere (yet), and note which destinations it shapes."""
     ports = () if root is None else tuple(counted_ports(root))
-    notes.concerns[split.ref] = frozenset(destination_key(split.root, port.port) for port in ports)
+    notes.concerns[split.ref] = frozenset(
+        destination_key(split.root, port.port, port.transport) for port in ports
+    )
     if root is None:
         message = f"root Service {split.root} does not exist; the split waits for it"
         notes.warn(split.ref, Reason.ROOT_NOT_FOUND, "spec.service", message)

@@ -6,32 +6,47 @@ Knows nothing of endpoints (`endpoints.py`) or of SMI objects.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Final
 
 from controller.compile.world import Port, Service, World
-from smi.names import NamespacedName
+from smi.names import UDP_KEY, NamespacedName
+
+TCP: Final = "TCP"
+UDP: Final = "UDP"
 
 
-def destination_key(service: NamespacedName, port: int) -> str:
-    """`namespace/name:port`, the key of a Destination and of the Service's own Cluster."""
-    return f"{service}:{port}"
+def destination_key(service: NamespacedName, port: int, transport: str = TCP) -> str:
+    """`namespace/name:port`, for UDP with `udp:` before it: the key of a Destination and of the
+    Service's own Cluster. TCP and UDP may share a port number and lead to different pods."""
+    return _of(transport, f"{service}:{port}")
 
 
-def address_key(ip: str, port: int) -> str:
-    """`ip:port`, IPv6 in brackets, as a proxy writes an original destination."""
-    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
+def address_key(ip: str, port: int, transport: str = TCP) -> str:
+    """`ip:port`, IPv6 in brackets, as a proxy writes an original destination; for UDP `udp:ip:port`."""
+    return _of(transport, f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}")
+
+
+def _of(transport: str, key: str) -> str:
+    return UDP_KEY + key if transport == UDP else key
+
+
+def split_transport(key: str) -> tuple[str, str]:
+    """A subscription key → (transport, the key without it)."""
+    return (UDP, key.removeprefix(UDP_KEY)) if key.startswith(UDP_KEY) else (TCP, key)
 
 
 def counted_ports(service: Service) -> Iterator[Port]:
-    """One port per number: where TCP and UDP share one, a destination key means TCP."""
-    last = 0
+    """The first port of each number and transport; an API server lets no second one in."""
+    last = (0, "")
     for port in service.ports:
-        if port.port != last:
+        if (port.port, port.transport) != last:
             yield port
-        last = port.port
+        last = (port.port, port.transport)
 
 
-def port_of(service: Service, number: int) -> Port | None:
-    return next((port for port in counted_ports(service) if port.port == number), None)
+def port_of(service: Service, number: int, transport: str = TCP) -> Port | None:
+    found = (port for port in counted_ports(service) if (port.port, port.transport) == (number, transport))
+    return next(found, None)
 
 
 def cluster_addresses(world: World) -> dict[str, str]:
@@ -41,7 +56,8 @@ def cluster_addresses(world: World) -> dict[str, str]:
         service = world.services[name]
         for port in counted_ports(service):
             for ip in service.addresses:
-                found[address_key(ip, port.port)] = destination_key(name, port.port)
+                key = destination_key(name, port.port, port.transport)
+                found[address_key(ip, port.port, port.transport)] = key
     return found
 
 
@@ -74,9 +90,11 @@ def _under_svc(labels: list[str]) -> Iterator[tuple[str, ...]]:
         yield tuple(labels)
 
 
-def named_service(names: tuple[str, ...], port: int, known: Mapping[str, object]) -> str | None:
+def named_service(
+    names: tuple[str, ...], port: int, known: Mapping[str, object], transport: str = TCP
+) -> str | None:
     """The destination key that (service, namespace) stands for, if `known` has it."""
     if len(names) != 2:
         return None
-    key = destination_key(NamespacedName(names[1], names[0]), port)
+    key = destination_key(NamespacedName(names[1], names[0]), port, transport)
     return key if key in known else None

@@ -101,7 +101,7 @@ def test_ports_are_matched_by_name_and_transport() -> None:
     )
     assert {key: [known.port for known in cluster] for key, cluster in found.clusters.items()} == {
         "shop/api:80": [8080],
-        "shop/api:81": [53],
+        "udp:shop/api:81": [53],
     }
 
 

@@ -127,3 +127,14 @@ def test_diff_is_what_changed() -> None:
     assert sorted(changed) == ["destination/v1:80"]
     assert removed == ("cluster/shop/api:80", "destination/api:80")
     assert diff(new, new) == ({}, ())
+
+
+def test_a_udp_key_means_the_udp_port_of_the_same_number() -> None:
+    ports = [{"port": 53, "name": "tcp"}, {"port": 53, "name": "udp", "protocol": "UDP"}]
+    snapshot = snapshot_of(build.service("dns", ports, ip="10.96.0.7"), build.pod("dns-0", "10.1.0.7"))
+    tcp, udp = resolve(snapshot, "shop", "10.96.0.7:53"), resolve(snapshot, "shop", "udp:10.96.0.7:53")
+    assert (tcp.cluster, udp.cluster) == ("shop/dns:53", "udp:shop/dns:53")
+    assert resolve(snapshot, "shop", "udp:dns:53") == udp
+    pod = resolve(snapshot, "shop", "udp:10.1.0.7:5353")
+    assert (pod.protocol, pod.cluster) == (Protocol.UDP, "pod/shop/dns-0:5353")
+    assert resolve(snapshot, "shop", "udp:10.96.0.7:54") is PASSTHROUGH

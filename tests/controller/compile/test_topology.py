@@ -52,4 +52,6 @@ def test_cluster_addresses_in_both_families() -> None:
         "10.96.0.5:80": "shop/api:80",
         "[fd00::5]:53": "shop/api:53",
         "[fd00::5]:80": "shop/api:80",
+        "udp:10.96.0.5:53": "udp:shop/api:53",
+        "udp:[fd00::5]:53": "udp:shop/api:53",
     }
