@@ -54,6 +54,7 @@ _SPLIT: Final = {
 _ACCESS: Final = {
     "access-deny-default": "nothing is allowed until a TrafficTarget allows it",
     "access-http": "TrafficTargets with HTTPRouteGroups",
+    "access-http2": "TrafficTargets with HTTPRouteGroups, for HTTP/2 requests one by one",
     "access-tcp": "TrafficTargets with TCPRoutes",
     "access-udp": "TrafficTargets with UDPRoutes",
     "access-grpc": "gRPC calls are allowed and refused like other requests",
