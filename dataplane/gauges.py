@@ -72,20 +72,20 @@ def _register_splits(telemetry: Telemetry, state: State) -> None:
         readings: dict[Labels, float] = {}
         for (service, port, split), backend, turns in state.turns():
             whole = sum(other.weight for other in turns.split.backends)
-            key = (split, service, str(port), backend.service)
+            key = (split, service, port, backend.service)
             readings[key] = readings.get(key, 0.0) + (backend.weight / whole if whole else 0.0)
         return list(readings.items())
 
     def picks() -> list[tuple[Labels, float]]:
         readings: dict[Labels, float] = {}
         for (service, port, split), backend, turns in state.turns():
-            readings[split, service, str(port), backend.service] = turns.tallies[backend.service].picks
+            readings[split, service, port, backend.service] = turns.tallies[backend.service].picks
         return list(readings.items())
 
     def skipped() -> list[tuple[Labels, float]]:
         readings: dict[Labels, float] = {}
         for (service, port, split), backend, turns in state.turns():
-            readings[split, service, str(port), backend.service] = turns.tallies[backend.service].skipped
+            readings[split, service, port, backend.service] = turns.tallies[backend.service].skipped
         return list(readings.items())
 
     telemetry.gauge("smi_mesh_split_weight_ratio", "Share a backend should get.", labels, wanted)

@@ -42,6 +42,8 @@ class Proxy:
     telemetry: Telemetry
     identity: Identity
     discovery: Discovery
+    intercepted: serve.Intercepted | None = None
+    """The sockets of UDP interception, where there is any."""
     listening: bool = False
     draining: bool = False
 
@@ -58,7 +60,7 @@ class Proxy:
         return "" if self.listening else "the listeners are not open yet"
 
 
-def compose(settings: Settings) -> Proxy:
+def compose(settings: Settings, intercepted: serve.Intercepted | None = None) -> Proxy:
     """Make the parts; nothing runs yet."""
     chance = random.SystemRandom()
     state = State(phase=chance.getrandbits(31))
@@ -66,7 +68,7 @@ def compose(settings: Settings) -> Proxy:
     identity = Identity(settings, time.time, chance.random)
     discovery = Discovery(settings, state, identity, VERSION, chance.random)
     gauges.register(telemetry, state, identity, discovery)
-    return Proxy(settings, state, telemetry, identity, discovery)
+    return Proxy(settings, state, telemetry, identity, discovery, intercepted)
 
 
 async def run(proxy: Proxy) -> int:
@@ -105,7 +107,9 @@ async def _start(proxy: Proxy, tasks: Tasks) -> serve.Running:
     tasks.start("config stream", proxy.discovery.run())
     tasks.start("sweep", _sweep(proxy.state))
     await proxy.state.wait_configured()
-    running = await serve.start(proxy.settings, proxy.state, proxy.identity, proxy.telemetry)
+    running = await serve.start(
+        proxy.settings, proxy.state, proxy.identity, proxy.telemetry, intercepted=proxy.intercepted
+    )
     proxy.listening = True
     process.freeze_heap()
     _log.info("ready after %.0f ms, revision %d", (time.monotonic() - began) * 1e3, proxy.state.revision)
@@ -130,5 +134,19 @@ def main(environ: Mapping[str, str]) -> int:
     process.log_to_stderr(settings.log_level)
     process.keep_read_buffers()
     process.raise_file_limit()
+    try:
+        intercepted = _intercept_udp(settings)
+    except OSError as error:
+        _log.error("%s", error)
+        return 1
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(run(compose(settings)))
+        return runner.run(run(compose(settings, intercepted)))
+
+
+def _intercept_udp(settings: Settings) -> serve.Intercepted | None:
+    """Open what takes a capability while there is one and only one thread; then have none. Raises OSError."""
+    if not settings.udp:
+        return None
+    intercepted = serve.open_intercepted(settings.bind, settings.outbound_port, settings.inbound_port)
+    process.drop_capabilities()
+    return intercepted

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import resource
+import struct
 import sys
 import time
 from typing import Final
@@ -17,6 +18,9 @@ _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
 _M_ARENA_MAX: Final = -8
 _KEEP_BYTES: Final = 4 << 20
+# linux/capability.h
+_CAPABILITY_VERSION: Final = 0x20080522
+_NO_CAPABILITIES: Final = bytes(24)
 
 
 def keep_read_buffers() -> bool:
@@ -45,6 +49,18 @@ def raise_file_limit() -> None:
     """Use as many descriptors as the hard limit allows: a proxied connection takes two."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def drop_capabilities() -> None:
+    """Give up every capability of this thread, for good (capset(2)). Call it before there is another one.
+
+    Raises OSError if the kernel refuses, which it has no reason to.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = struct.pack("Ii", _CAPABILITY_VERSION, 0)
+    if libc.capset(header, _NO_CAPABILITIES) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"capabilities cannot be given up: {os.strerror(number)}")
 
 
 def resident_bytes() -> int:

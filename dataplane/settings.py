@@ -17,6 +17,7 @@ from smi import names
 DEFAULT_CONTROLLER: Final = f"{names.CONTROLLER_NAME}.{names.SYSTEM_NAMESPACE}.svc"
 DEFAULT_TOKEN_FILE: Final = "/var/run/secrets/smi-mesh/token"
 DEFAULT_DRAIN_SECONDS: Final = 20.0
+DEFAULT_UDP_IDLE_SECONDS: Final = 30.0
 _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 _PEM_BEGIN: Final = "-----BEGIN CERTIFICATE-----"
 
@@ -52,6 +53,10 @@ class Settings:
     interception: Interception = Interception.IPTABLES
     exclude_inbound: frozenset[int] = frozenset()
     exclude_outbound: frozenset[int] = frozenset()
+    udp: bool = False
+    """Whether the redirect intercepts UDP: then the sidecar must be able to take it (CAP_NET_RAW)."""
+    udp_idle_seconds: float = DEFAULT_UDP_IDLE_SECONDS
+    """A UDP flow without a datagram either way for so long is forgotten."""
     log_level: str = "info"
     discovery_port: int = names.DISCOVERY_PORT
     identity_port: int = names.IDENTITY_PORT
@@ -95,6 +100,8 @@ def settings_from(environ: Mapping[str, str]) -> Settings:
         interception=_interception(given),
         exclude_inbound=port_list(given, "SMI_MESH_EXCLUDE_INBOUND"),
         exclude_outbound=port_list(given, "SMI_MESH_EXCLUDE_OUTBOUND"),
+        udp=switch(given, "SMI_MESH_UDP"),
+        udp_idle_seconds=_seconds(given, "SMI_MESH_UDP_IDLE_SECONDS", DEFAULT_UDP_IDLE_SECONDS),
         log_level=_log_level(given),
         drain_seconds=_seconds(given, "SMI_MESH_DRAIN_SECONDS", DEFAULT_DRAIN_SECONDS),
         discovery_port=port(given, "SMI_MESH_DISCOVERY_PORT", names.DISCOVERY_PORT),
@@ -116,6 +123,14 @@ def port_list(given: Mapping[str, str], name: str) -> frozenset[int]:
     """The comma-separated port numbers in variable `name`; raises SettingsError."""
     parts = (part.strip() for part in given.get(name, "").split(","))
     return frozenset(_port_number(name, part) for part in parts if part)
+
+
+def switch(given: Mapping[str, str], name: str) -> bool:
+    """The `on` or `off` (or nothing, which is off) in variable `name`; raises SettingsError."""
+    text = given.get(name, "").strip().lower()
+    if text not in ("", "on", "off"):
+        raise SettingsError(f"{name} must be on or off, got {text[:40]!r}")
+    return text == "on"
 
 
 def _port_number(name: str, text: str) -> int:

@@ -24,7 +24,7 @@ from smi.policy.codec import (
     encode_destination,
     encode_inbound,
 )
-from smi.policy.snapshot import Backend, Cluster, Destination, Inbound, Split
+from smi.policy.snapshot import Backend, Cluster, Destination, Inbound, Protocol, Split
 from smi.policy.split import DestinationTable, Picker, compile_destination, eligible
 
 ANSWER_SECONDS: Final = 2.0
@@ -37,8 +37,9 @@ MAX_KEY_LENGTH: Final = 300
 """A host name has at most 253 characters (RFC 1035 §2.3.4) and a port five."""
 _MAX_PICKERS: Final = 16
 
-SplitKey = tuple[str, int, str]
-"""(root service, root port, split name): what one sequence of turns belongs to."""
+SplitKey = tuple[str, str, str]
+"""(root service, root port, split name): what one sequence of turns belongs to. A UDP port is written
+`53/udp`: it may share its number with a TCP port."""
 
 INBOUND: Final = "inbound"
 DESTINATION_PREFIX: Final = "destination/"
@@ -389,7 +390,7 @@ class State:
     def _target(self, key: str, destination: Destination, turns: dict[SplitKey, Turns]) -> Target:
         mine = {}
         for split in destination.splits:
-            place = (destination.service or "", destination.port, split.name)
+            place = _place(destination, split.name)
             mine[split.name] = turns[place] = self._turns_for(split, turns.get(place))
         return Target(key, destination, compile_destination(destination), mine)
 
@@ -438,10 +439,15 @@ def _decode_clusters(clusters: dict[str, Cluster], resources: Mapping[str, Any],
 
 def _turns_in_use(targets: Mapping[str, Target]) -> dict[SplitKey, Turns]:
     return {
-        (target.destination.service or "", target.destination.port, name): turns
+        _place(target.destination, name): turns
         for target in targets.values()
         for name, turns in target.turns.items()
     }
+
+
+def _place(destination: Destination, split: str) -> SplitKey:
+    port = f"{destination.port}/udp" if destination.protocol is Protocol.UDP else str(destination.port)
+    return destination.service or "", port, split
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:

@@ -19,7 +19,7 @@ from typing import Final
 from dataplane.control.backoff import Backoff
 from dataplane.control.signing import Key, Signed, SigningError, make_key, sign
 from dataplane.settings import Settings
-from smi.names import ALPN_HTTP1, ALPN_TCP
+from smi.names import ALPN_HTTP1, ALPN_TCP, ALPN_UDP
 
 RENEW_AT: Final = 0.7
 """Part of a certificate's life after which it is renewed …"""
@@ -37,6 +37,7 @@ class _Contexts:
     server: ssl.SSLContext
     client_http: ssl.SSLContext
     client_tcp: ssl.SSLContext
+    client_udp: ssl.SSLContext
     controller: ssl.SSLContext
 
 
@@ -80,6 +81,11 @@ class Identity:
     def client_tcp_context(self) -> ssl.SSLContext:
         """For opaque bytes to a peer's mesh port (ALPN smi-tcp). The caller checks the peer's SPIFFE id."""
         return self._current.client_tcp
+
+    @property
+    def client_udp_context(self) -> ssl.SSLContext:
+        """For datagrams to a peer's mesh port (ALPN smi-udp). The caller checks the peer's SPIFFE id."""
+        return self._current.client_udp
 
     @property
     def controller_context(self) -> ssl.SSLContext:
@@ -178,6 +184,7 @@ def _make_contexts(key: Key, signed: Signed) -> _Contexts:
                 server=_server_context(bundle, path),
                 client_http=_client_context(bundle, path, ALPN_HTTP1),
                 client_tcp=_client_context(bundle, path, ALPN_TCP),
+                client_udp=_client_context(bundle, path, ALPN_UDP),
                 controller=_client_context(bundle, path, None),
             )
         finally:
@@ -202,7 +209,7 @@ def _server_context(bundle: str, certificate: str) -> ssl.SSLContext:
     context = _context(ssl.PROTOCOL_TLS_SERVER, bundle)
     context.num_tickets = 0  # our clients keep connections, not sessions
     context.load_cert_chain(certificate)
-    context.set_alpn_protocols([ALPN_HTTP1, ALPN_TCP])
+    context.set_alpn_protocols([ALPN_HTTP1, ALPN_TCP, ALPN_UDP])
     context.sni_callback = _remember_sni
     return context
 

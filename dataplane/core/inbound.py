@@ -17,6 +17,7 @@ from smi.policy.access import (
     Permit,
     admit_http,
     admit_tcp,
+    admit_udp,
     deny_without_config,
 )
 from smi.policy.match import Request
@@ -38,9 +39,15 @@ def admit_connection(access: AccessTable | None, peer: Peer | None, port: int) -
     return deny_without_config(peer, port) if access is None else admit_tcp(access, peer, port)
 
 
+def admit_flow(access: AccessTable | None, peer: Peer | None, port: int) -> Permit | Denial:
+    """Decide for one UDP flow."""
+    return deny_without_config(peer, port) if access is None else admit_udp(access, peer, port)
+
+
 def protocols(access: AccessTable | None) -> Mapping[int, Protocol]:
-    """What is spoken on the pod's declared ports, for plain-text callers."""
-    return {} if access is None else {port.port: port.protocol for port in access.inbound.ports}
+    """What is spoken on the pod's declared TCP ports, for plain-text callers."""
+    declared = () if access is None else access.inbound.ports
+    return {port.port: port.protocol for port in declared if port.protocol is not Protocol.UDP}
 
 
 def spoken_as(protocol: Protocol) -> bool | None:

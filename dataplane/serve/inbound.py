@@ -24,12 +24,14 @@ from dataplane.serve.sniffer import Sniffer
 from dataplane.serve.sockets import Original, reset, stream
 from dataplane.serve.tls import TlsLayer
 from dataplane.serve.tunnel import Tunnel
+from dataplane.serve.udp_inbound import UdpInbound
+from dataplane.serve.udp_series import UdpCommon
 from dataplane.state import State
 from dataplane.telemetry import Telemetry
 from dataplane.wire.authority import port_of_sni
 from dataplane.wire.http1 import RequestHead
 from dataplane.wire.sniff import Spoken
-from smi.names import ALPN_HTTP1, ALPN_TCP, DENIAL_HEADER, REASON_HEADER
+from smi.names import ALPN_HTTP1, ALPN_TCP, ALPN_UDP, DENIAL_HEADER, REASON_HEADER
 from smi.policy.access import Denial, Peer, Permit
 from smi.policy.snapshot import Protocol
 
@@ -56,6 +58,7 @@ class Inbound:
         telemetry: Telemetry,
         own_ports: frozenset[int],
         original: Original,
+        udp: UdpCommon,
     ) -> None:
         self.serving = serving
         self.state = state
@@ -64,6 +67,9 @@ class Inbound:
         self.own_ports = own_ports
         self._contexts = contexts
         self._original = original
+        self.udp = UdpInbound(
+            serving, state, udp.counters, app.host, own_ports, udp.idle, self.denied, self.admitted
+        )
         self._load = Load()
         self._logged: dict[str, float] = {}
         self._notes = telemetry.counter(
@@ -118,6 +124,8 @@ class Inbound:
             return None
         if layer.alpn == ALPN_HTTP1:
             return Downstream(self.serving, _Gate(self, peer, port))
+        if layer.alpn == ALPN_UDP:
+            return self.udp.carried(peer, port)
         return _Opaque(self, peer, port) if layer.alpn == ALPN_TCP else None
 
     def _failed(self, error: Exception) -> None:

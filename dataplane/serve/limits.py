@@ -39,5 +39,13 @@ class Limits:
     """Idle connections kept per endpoint."""
     requests_per_endpoint: int = 4096
     """Requests under way to one endpoint; more are answered 503."""
+    udp_flows: int = 4096
+    """UDP flows held, each direction by itself; a datagram of one more is dropped."""
+    udp_flows_per_peer: int = 1024
+    """Of these, the ones of one peer to one port."""
+    udp_queued: int = 1 << 18
+    """Bytes of datagrams that wait for one peer's connection; then the oldest are dropped."""
+    udp_waiting: int = 64
+    """Datagrams of one flow that wait for the controller's answer; then the oldest are dropped."""
     buffered: int = 65536
     """Bytes taken from a client before its request has somewhere to go."""

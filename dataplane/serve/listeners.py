@@ -14,12 +14,16 @@ from typing import Final
 
 from dataplane.core.outbound import Router
 from dataplane.serve.http_server import Serving
+from dataplane.serve.datagrams import Intercepted, Listener, Replies
 from dataplane.serve.inbound import Inbound
 from dataplane.serve.limits import Limits
 from dataplane.serve.outbound import Outbound
 from dataplane.serve.pool import App, Contexts, Peers
 from dataplane.serve.registry import Registry
 from dataplane.serve.sockets import Original, original_destination
+from dataplane.serve.udp_inbound import UdpInbound
+from dataplane.serve.udp_outbound import UdpOutbound
+from dataplane.serve.udp_series import UdpCommon, UdpCounters
 from dataplane.settings import Interception, Settings
 from dataplane.state import State
 from dataplane.tasks import Tasks
@@ -34,13 +38,20 @@ class Running:
     """The open listeners and what they serve."""
 
     def __init__(
-        self, serving: Serving, servers: list[asyncio.Server], router: Router, peers: Peers, app: App
+        self,
+        serving: Serving,
+        servers: list[asyncio.Server],
+        router: Router,
+        peers: Peers,
+        app: App,
+        udp: Udp,
     ) -> None:
         self.router = router
         self._serving = serving
         self._servers = servers
         self._peers = peers
         self._app = app
+        self.udp = udp
 
     @property
     def connections(self) -> int:
@@ -59,6 +70,7 @@ class Running:
         finished = await self._serving.registry.drain(seconds)
         if not finished:
             _log.warning("connections were still open after %.0f s of draining", seconds)
+        self.udp.close()  # flows have no end to wait for
         self._peers.close()
         self._app.close()
         await self._serving.tasks.cancel()
@@ -71,10 +83,12 @@ async def start(
     telemetry: Telemetry,
     limits: Limits | None = None,
     original: Original = original_destination,
+    intercepted: Intercepted | None = None,
 ) -> Running:
     """Open the listeners. Raises OSError if an address cannot be bound; then none is open.
 
-    `original` finds out where an intercepted connection was meant to go.
+    `original` finds out where an intercepted connection was meant to go. `intercepted`: the sockets
+    of UDP interception; None without it. They are closed with the listeners.
     """
     loop = asyncio.get_running_loop()
     limits = limits or Limits()
@@ -90,7 +104,8 @@ async def start(
     # Balancing needs spread, not secrecy.
     router = Router(state.cluster, random.random)
     outbound = Outbound(serving, state, router, peers, telemetry, own, original)
-    inbound = Inbound(serving, state, contexts, app, telemetry, ports, original)
+    common = UdpCommon(UdpCounters(telemetry), settings.udp_idle_seconds)
+    inbound = Inbound(serving, state, contexts, app, telemetry, ports, original, common)
     wanted = [(outbound.accept, settings.outbound_port), (inbound.accept_mesh, settings.mesh_port)]
     if settings.interception is Interception.IPTABLES:
         wanted.append((inbound.accept_plain, settings.inbound_port))
@@ -104,8 +119,49 @@ async def start(
         for server in servers:
             server.close()
         raise
+    udp = Udp(inbound.udp)
+    if intercepted is not None:
+        replies = Replies(intercepted.raw)
+        outbound_udp = UdpOutbound(serving, state, router, peers, common.counters, own, replies, common.idle)
+        udp.intercept(intercepted, outbound_udp, replies)
     _register(telemetry, serving, peers, app)
-    return Running(serving, servers, router, peers, app)
+    telemetry.gauge("smi_mesh_udp_flows", "UDP flows held.", ("direction",), udp.held)
+    return Running(serving, servers, router, peers, app, udp)
+
+
+class Udp:
+    """The UDP side of one proxy: peers' carriers, and interception where there is any."""
+
+    def __init__(self, inbound: UdpInbound) -> None:
+        self.inbound = inbound
+        self.outbound: UdpOutbound | None = None
+        self._listeners: tuple[Listener, ...] = ()
+        self._replies: Replies | None = None
+
+    def intercept(self, sockets: Intercepted, outbound: UdpOutbound, replies: Replies) -> None:
+        """Serve what is intercepted in both directions."""
+        self.outbound = outbound
+        self._replies = replies
+        self.inbound.answer_strangers(replies)
+        self._listeners = (
+            Listener(sockets.outbound, outbound.received),
+            Listener(sockets.inbound, self.inbound.received),
+        )
+
+    def held(self) -> list[tuple[tuple[str, ...], float]]:
+        """Flows by direction, for telemetry."""
+        outbound = 0 if self.outbound is None else len(self.outbound)
+        return [(("outbound",), outbound), (("inbound",), len(self.inbound))]
+
+    def close(self) -> None:
+        """Forget every flow."""
+        for listener in self._listeners:
+            listener.close()
+        if self.outbound is not None:
+            self.outbound.close()
+        self.inbound.close()
+        if self._replies is not None:
+            self._replies.close()
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -36,6 +36,8 @@ class Contexts(Protocol):
     def client_context(self) -> ssl.SSLContext: ...
     @property
     def client_tcp_context(self) -> ssl.SSLContext: ...
+    @property
+    def client_udp_context(self) -> ssl.SSLContext: ...
 
 
 class ConnectFailed(Exception):  # noqa: N818 - names what happened
@@ -153,6 +155,15 @@ class Peers:
             return await _connect_plain(endpoint.ip, endpoint.port, make, self._limits.connect)
         return await self._connect_mesh(endpoint, self._contexts.client_tcp_context, make)
 
+    @property
+    def udp_context(self) -> ssl.SSLContext:
+        """The context of the next carrier; another one after a rotation."""
+        return self._contexts.client_udp_context
+
+    async def carry(self, plan: Plan, make: MakeProtocol) -> asyncio.Transport:
+        """A connection for datagrams to the peer of `plan`. Raises ConnectFailed."""
+        return await self._connect_mesh(plan.endpoint, self.udp_context, make)
+
     def close(self) -> None:
         for lane in self._lanes.values():
             lane.close()
@@ -249,7 +260,7 @@ class App:
     """The local app, at `host`."""
 
     def __init__(self, host: str, limits: Limits, registry: Registry) -> None:
-        self._host = host
+        self.host = host
         self._limits = limits
         self._registry = registry
         self._lanes: dict[int, Lane] = {}
@@ -259,7 +270,7 @@ class App:
         """The HTTP connections to the app's `port`. A Permit is the leave to reach it."""
         lane = self._lanes.get(port)
         if lane is None:
-            host, limits = self._host, self._limits
+            host, limits = self.host, self._limits
 
             async def plain(make: MakeProtocol) -> asyncio.Transport:
                 return await _connect_plain(host, port, make, limits.connect)
@@ -271,7 +282,7 @@ class App:
 
     async def connect(self, _permit: Permit, port: int, make: MakeProtocol) -> asyncio.Transport:
         """An opaque connection to the app's `port`. Raises ConnectFailed."""
-        return await _connect_plain(self._host, port, make, self._limits.connect)
+        return await _connect_plain(self.host, port, make, self._limits.connect)
 
     def close(self) -> None:
         for lane in self._lanes.values():

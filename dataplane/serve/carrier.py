@@ -1,0 +1,157 @@
+"""One mTLS connection that carries the datagrams of many flows, on either side of it.
+
+What cannot be sent yet waits in a queue of bounded size that drops its oldest datagrams: for UDP a
+late datagram is worth less than the next one. Frames of one turn of the loop leave in one write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from dataplane.serve.datagrams import BAD_FRAME, QUEUE_FULL
+from dataplane.serve.sockets import reset, stream
+from dataplane.wire.datagrams import Decoder, Frame, encode, encode_end
+from dataplane.wire.errors import BadMessage
+
+_HIGH_WATER: Final = 1 << 18
+
+OnFrame = Callable[[Frame], None]
+OnLost = Callable[[], None]
+OnDropped = Callable[[str, int], None]
+"""(reason, datagrams)."""
+
+
+class Carrier(asyncio.Protocol):
+    """`limit`: bytes that may wait. `on_lost` is called once, when the connection is gone."""
+
+    __slots__ = (
+        "_bytes",
+        "_decoder",
+        "_limit",
+        "_loop",
+        "_lost",
+        "_on_dropped",
+        "_on_frame",
+        "_on_lost",
+        "_paused",
+        "_queue",
+        "_scheduled",
+        "_transport",
+    )
+
+    def __init__(self, limit: int, on_frame: OnFrame, on_lost: OnLost, on_dropped: OnDropped) -> None:
+        self._limit = limit
+        self._on_frame = on_frame
+        self._on_lost = on_lost
+        self._on_dropped = on_dropped
+        self._decoder = Decoder()
+        self._queue: deque[bytes] = deque()
+        self._bytes = 0
+        self._paused = False
+        self._scheduled = False
+        self._lost = False
+        self._transport: asyncio.Transport | None = None
+        self._loop = asyncio.get_running_loop()
+
+    def send(self, flow: int, payload: bytes) -> None:
+        """Send one datagram, or let it wait."""
+        self._push(encode(flow, payload))
+
+    def end(self, flow: int) -> None:
+        """Tell the peer that a flow is forgotten."""
+        self._push(encode_end(flow))
+
+    def fail(self, reason: str) -> None:
+        """There will be no connection: drop what waits."""
+        self._lost = True
+        self._drop_all(reason)
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._flush()
+            self._transport.close()
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    # --- asyncio's side ----------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = stream(transport)
+        self._transport.set_write_buffer_limits(_HIGH_WATER)
+        self._flush()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for frame in self._decoder.feed(data):
+                self._on_frame(frame)
+        except BadMessage:
+            self._on_dropped(BAD_FRAME, 1)
+            assert self._transport is not None
+            reset(self._transport)
+
+    def eof_received(self) -> bool:
+        return False
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self._flush()
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        self._lost = True
+        self._drop_all("connection-lost")
+        self._on_lost()
+
+    # --- the queue ---------------------------------------------------------------------------------
+
+    @property
+    def _open(self) -> bool:
+        return self._transport is not None and not self._paused and not self._lost
+
+    def _push(self, frame: bytes) -> None:
+        if self._lost:
+            self._on_dropped("connection-lost", 1)
+            return
+        self._queue.append(frame)
+        self._bytes += len(frame)
+        if self._bytes > self._limit:
+            if self._open:
+                self._flush()
+            else:
+                self._shorten()
+        elif not self._scheduled and self._open:
+            self._scheduled = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._scheduled = False
+        if self._open:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._queue and self._transport is not None and not self._lost:
+            data = b"".join(self._queue)
+            self._queue.clear()
+            self._bytes = 0
+            self._transport.write(data)
+
+    def _shorten(self) -> None:
+        dropped = 0
+        while self._bytes > self._limit and len(self._queue) > 1:
+            self._bytes -= len(self._queue.popleft())
+            dropped += 1
+        self._on_dropped(QUEUE_FULL, dropped)
+
+    def _drop_all(self, reason: str) -> None:
+        count = len(self._queue)
+        self._queue.clear()
+        self._bytes = 0
+        if count:
+            self._on_dropped(reason, count)
