@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("fast", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "fast", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.register_profile("deep", max_examples=2000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
@@ -27,7 +29,8 @@ class _SkipGuard:
         self.unlisted: list[str] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.skipped and not hasattr(report, "wasxfail") and not report.nodeid.startswith(_known_skips()):
+        listed = report.nodeid.startswith(_known_skips())
+        if report.skipped and not hasattr(report, "wasxfail") and not listed:
             self.unlisted.append(f"{report.nodeid}: {report.longrepr}")
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
