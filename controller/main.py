@@ -206,6 +206,7 @@ class Controller:
             cluster_domain=settings.cluster_domain,
             trust_bundle=self.authority.bundle,
             explicit=settings.interception is Interception.EXPLICIT,
+            udp=settings.udp,
             log_level=settings.proxy_log_level.value,
         )
 

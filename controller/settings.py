@@ -44,6 +44,11 @@ class Interception(StrEnum):
     """The app is told to use the sidecar as its HTTP proxy (no redirect possible)."""
 
 
+class Switch(StrEnum):
+    ON = "on"
+    OFF = "off"
+
+
 class LogLevel(StrEnum):
     DEBUG = "debug"
     INFO = "info"
@@ -73,6 +78,8 @@ class Settings:
     proxy_pull_policy: str = "IfNotPresent"
     proxy_log_level: LogLevel = LogLevel.INFO
     interception: Interception = Interception.IPTABLES
+    udp: bool = True
+    """Whether sidecars intercept UDP, where they intercept at all."""
     log_level: LogLevel = LogLevel.INFO
     quiet_seconds: float = 0.02
     """The world is compiled once nothing has changed for this long …"""
@@ -107,6 +114,7 @@ def read_settings(env: Mapping[str, str]) -> Settings:
         proxy_pull_policy=read.text("SMI_MESH_PROXY_PULL_POLICY", "IfNotPresent"),
         proxy_log_level=read.choice("SMI_MESH_PROXY_LOG_LEVEL", LogLevel, LogLevel.INFO),
         interception=interception,
+        udp=read.choice("SMI_MESH_UDP", Switch, Switch.ON) is Switch.ON,
         log_level=read.choice("SMI_MESH_LOG_LEVEL", LogLevel, LogLevel.INFO),
         quiet_seconds=read.seconds("SMI_MESH_QUIET_SECONDS", 0.02),
         holdoff_seconds=read.seconds("SMI_MESH_HOLDOFF_SECONDS", 0.1),

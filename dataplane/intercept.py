@@ -1,12 +1,18 @@
-"""`python -m dataplane.intercept`: redirect a pod's TCP connections into its sidecar, then end.
+"""`python -m dataplane.intercept`: redirect a pod's traffic into its sidecar, then end.
 
 Runs as an init container with NET_ADMIN in the pod's network namespace. Running it again leaves the
-same rules. What it must not do: touch rules it did not make, or any table but `nat`.
+same rules. What it must not do: touch rules it did not make, or any table but `nat` and `mangle`.
 
 Inbound, everything but the mesh port, the admin port and the excluded ports goes to the inbound
 listener; so a caller cannot reach the outbound listener from outside. Outbound, everything goes to
 the outbound listener except what the sidecar itself sends (by its group), what stays in the pod and
 the excluded ports.
+
+UDP has no redirect that tells where a datagram was going, so it is taken by TPROXY: outbound
+datagrams are marked, routed to the loopback device by their mark and handed to the outbound
+listener there; inbound ones are handed to the inbound listener. Left alone besides the above: DNS
+(port 53, outbound), multicast and broadcast, and every answer to what conntrack has seen (of DNS
+servers, of the sidecar's own peers, of an excluded port).
 """
 
 from __future__ import annotations
@@ -18,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from dataplane.settings import SettingsError, port, port_list
+from dataplane.settings import SettingsError, port, port_list, switch
 from smi import names
 
 INBOUND_CHAIN: Final = "SMI_MESH_INBOUND"
@@ -42,8 +48,14 @@ class Redirects:
     group: int = names.PROXY_ID
     exclude_inbound: frozenset[int] = frozenset()
     exclude_outbound: frozenset[int] = frozenset()
+    udp: bool = False
 
 
+MARK: Final = "0x539/0xfff"
+"""Mark (and mask) of outbound datagrams on their way to the loopback device."""
+TABLE: Final = "1337"
+"""Routing table in which everything is local."""
+_DNS: Final = 53
 JUMPS: Final = (("PREROUTING", INBOUND_CHAIN), ("OUTPUT", OUTBOUND_CHAIN))
 """(built-in chain, our chain): the only two rules outside our own chains."""
 
@@ -57,10 +69,15 @@ def redirects_from(environ: Mapping[str, str]) -> Redirects:
         admin_port=port(environ, "SMI_MESH_ADMIN_PORT", names.ADMIN_PORT),
         exclude_inbound=port_list(environ, "SMI_MESH_EXCLUDE_INBOUND"),
         exclude_outbound=port_list(environ, "SMI_MESH_EXCLUDE_OUTBOUND"),
+        udp=switch(environ, "SMI_MESH_UDP"),
     )
 
 
-def rules(redirects: Redirects, missing_jumps: Sequence[tuple[str, str]] = JUMPS) -> str:
+def rules(
+    redirects: Redirects,
+    missing_jumps: Sequence[tuple[str, str]] = JUMPS,
+    missing_udp_jumps: Sequence[tuple[str, str]] = JUMPS,
+) -> str:
     """The rules as input for `iptables-restore --noflush`.
 
     Declaring our chains there empties them, so only the jumps into them need to be known missing.
@@ -78,21 +95,68 @@ def rules(redirects: Redirects, missing_jumps: Sequence[tuple[str, str]] = JUMPS
     lines += [f"-A {OUTBOUND_CHAIN} -p tcp --dport {spare} -j RETURN" for spare in spared]
     lines += [f"-A {OUTBOUND_CHAIN} -p tcp -j REDIRECT --to-ports {redirects.outbound_port}"]
     lines += [f"-A {chain} -p tcp -j {ours}" for chain, ours in missing_jumps]
-    return "\n".join([*lines, "COMMIT", ""])
+    lines.append("COMMIT")
+    if redirects.udp:
+        lines += _udp_rules(redirects, missing_udp_jumps)
+    return "\n".join([*lines, ""])
+
+
+def _udp_rules(redirects: Redirects, missing_jumps: Sequence[tuple[str, str]]) -> list[str]:
+    lines = ["*mangle", f":{INBOUND_CHAIN} - [0:0]", f":{OUTBOUND_CHAIN} - [0:0]"]
+    marked = f"-A {INBOUND_CHAIN} -p udp -i lo -m mark --mark {MARK} -j TPROXY"
+    lines += [
+        f"{marked} --on-port {redirects.outbound_port} --tproxy-mark {MARK}",
+        f"-A {INBOUND_CHAIN} -p udp -i lo -j RETURN",
+        f"-A {INBOUND_CHAIN} -p udp -m conntrack --ctdir REPLY -j RETURN",
+        f"-A {INBOUND_CHAIN} -p udp -m addrtype ! --dst-type LOCAL -j RETURN",
+    ]
+    spared = sorted(redirects.exclude_inbound)
+    lines += [f"-A {INBOUND_CHAIN} -p udp --dport {spare} -j RETURN" for spare in spared]
+    lines += [
+        f"-A {INBOUND_CHAIN} -p udp -j TPROXY --on-port {redirects.inbound_port}",
+        f"-A {OUTBOUND_CHAIN} -m owner --gid-owner {redirects.group} -j RETURN",
+        f"-A {OUTBOUND_CHAIN} -o lo -j RETURN",
+        f"-A {OUTBOUND_CHAIN} -d 127.0.0.0/8 -j RETURN",
+        f"-A {OUTBOUND_CHAIN} -m addrtype ! --dst-type UNICAST -j RETURN",
+        f"-A {OUTBOUND_CHAIN} -p udp -m conntrack --ctdir REPLY -j RETURN",
+    ]
+    spared = sorted({_DNS} | redirects.exclude_outbound)
+    lines += [f"-A {OUTBOUND_CHAIN} -p udp --dport {spare} -j RETURN" for spare in spared]
+    lines += [f"-A {OUTBOUND_CHAIN} -p udp -j MARK --set-xmark {MARK}"]
+    lines += [f"-A {chain} -p udp -j {ours}" for chain, ours in missing_jumps]
+    return [*lines, "COMMIT"]
 
 
 def intercept(redirects: Redirects) -> None:
     """Set the rules in this network namespace. Raises InterceptError."""
-    missing = [jump for jump in JUMPS if not _has_jump(*jump)]
-    done = _run(["iptables-restore", "--noflush", "-w", _LOCK_SECONDS], rules(redirects, missing))
+    missing = [jump for jump in JUMPS if not _has_jump("nat", "tcp", *jump)]
+    missing_udp = [jump for jump in JUMPS if redirects.udp and not _has_jump("mangle", "udp", *jump)]
+    if redirects.udp:
+        _route_marked()
+    text = rules(redirects, missing, missing_udp)
+    done = _run(["iptables-restore", "--noflush", "-w", _LOCK_SECONDS], text)
     if done.returncode != 0:
         raise InterceptError(_complaint("iptables-restore", done))
 
 
-def _has_jump(chain: str, ours: str) -> bool:
+def _has_jump(table: str, protocol: str, chain: str, ours: str) -> bool:
     """Whether the jump is there. A chain of ours that does not exist yet is reported as an error too."""
-    command = ["iptables", "-w", _LOCK_SECONDS, "-t", "nat", "-C", chain, "-p", "tcp", "-j", ours]
+    command = ["iptables", "-w", _LOCK_SECONDS, "-t", table, "-C", chain, "-p", protocol, "-j", ours]
     return _run(command, "").returncode == 0
+
+
+def _route_marked() -> None:
+    """Have marked packets delivered here, wherever they are addressed to."""
+    rule = ["fwmark", MARK, "lookup", TABLE]
+    while _run(["ip", "-4", "rule", "del", *rule], "").returncode == 0:
+        pass  # left by an earlier run
+    for command in (
+        ["ip", "-4", "route", "replace", "local", "0.0.0.0/0", "dev", "lo", "table", TABLE],
+        ["ip", "-4", "rule", "add", *rule],
+    ):
+        done = _run(command, "")
+        if done.returncode != 0:
+            raise InterceptError(_complaint(" ".join(command), done))
 
 
 def _run(command: Sequence[str], text: str) -> subprocess.CompletedProcess[str]:
@@ -102,7 +166,7 @@ def _run(command: Sequence[str], text: str) -> subprocess.CompletedProcess[str]:
         )
     except FileNotFoundError:
         raise InterceptError(
-            f"{command[0]} is not installed: the proxy image must contain iptables, "
+            f"{command[0]} is not installed: the proxy image must contain iptables and iproute2, "
             "or set SMI_MESH_INTERCEPTION=explicit"
         ) from None
     except subprocess.TimeoutExpired:
@@ -114,6 +178,8 @@ def _complaint(program: str, done: subprocess.CompletedProcess[str]) -> str:
     hint = ""
     if "ermission denied" in said or "not permitted" in said:
         hint = "; the init container needs the capability NET_ADMIN and uid 0"
+    elif "TPROXY" in said or "MARK" in said or "addrtype" in said:
+        hint = "; UDP needs the kernel's xt_TPROXY, xt_mark and xt_addrtype; SMI_MESH_UDP=off does without"
     elif "owner" in said or "REDIRECT" in said:
         hint = "; the node's kernel needs the modules xt_owner and xt_REDIRECT"
     return f"{program} ended with {done.returncode}: {said}{hint}"

@@ -1,6 +1,7 @@
 """The control port: makes the application call others, and tells what it saw.
 
-`POST /call` and `POST /tcp` take a JSON order (the fields of `caller.Call` and `talk.Talk`) and
+`POST /call`, `POST /tcp` and `POST /udp` take a JSON order (the fields of `caller.Call`, `talk.Talk`
+and `datagram.Flows`) and
 answer with a summary, plus single results when there are few or `detail` asks for them. `GET /seen`
 counts what reached the application, `GET /ready` says that it is up. The port is excluded from the
 mesh: orders must arrive whatever the policy says.
@@ -9,15 +10,16 @@ mesh: orders must arrive whatever the policy says.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Final
 
 from conformance.app.caller import Call, Result, send, summarise
+from conformance.app.datagram import MAX_DATAGRAM, Flows, exchange
 from conformance.app.echo import Seen
 from conformance.app.http1 import Request, Response
 from conformance.app.settings import Proxy
-from conformance.app.talk import Talk, talk
+from conformance.app.talk import Heard, Talk, talk
 
 FEW: Final = 100
 """Up to so many results are listed one by one without being asked for."""
@@ -57,7 +59,9 @@ class Control:
             case "POST", "/call":
                 return 200, await self._call(_order(request.body))
             case "POST", "/tcp":
-                return 200, await self._talk(_order(request.body))
+                return 200, _heard(await talk(read_talk(_order(request.body)), self._proxy))
+            case "POST", "/udp":
+                return 200, _heard(await exchange(read_flows(_order(request.body))))
         return 404, {"error": f"no such thing: {request.method} {request.path}"}
 
     async def _call(self, order: Mapping[str, object]) -> Mapping[str, object]:
@@ -67,19 +71,19 @@ class Control:
             answer["results"] = [_shown(result) for result in report.results]
         return answer
 
-    async def _talk(self, order: Mapping[str, object]) -> Mapping[str, object]:
-        results = await talk(read_talk(order), self._proxy)
-        return {
-            "results": [
-                {
-                    "received": list(result.received),
-                    "seconds": round(result.seconds, 6),
-                    "error": result.error,
-                    "detail": result.detail,
-                }
-                for result in results
-            ]
-        }
+
+def _heard(results: Iterable[Heard]) -> Mapping[str, object]:
+    return {
+        "results": [
+            {
+                "received": list(result.received),
+                "seconds": round(result.seconds, 6),
+                "error": result.error,
+                "detail": result.detail,
+            }
+            for result in results
+        ]
+    }
 
 
 def _shown(result: Result) -> dict[str, object]:
@@ -119,19 +123,45 @@ def read_call(order: Mapping[str, object]) -> Call:
 
 def read_talk(order: Mapping[str, object]) -> Talk:
     """Check an order for `POST /tcp`; raises BadOrderError naming the field."""
-    send_field = order.get("send", "ping")
-    lines = [send_field] if isinstance(send_field, str) else send_field
-    if not isinstance(lines, list) or not all(isinstance(line, str) and "\n" not in line for line in lines):
+    lines = _texts(order, "send")
+    if any("\n" in line for line in lines):
         raise BadOrderError("send: expected a line or a list of lines")
     return Talk(
         host=_text(order, "host"),
         port=_whole(order, "port", 0, 65535),
-        send=tuple(lines),
+        send=lines,
         count=_whole(order, "count", 1, MAX_COUNT),
         concurrency=_whole(order, "concurrency", 1, MAX_CONCURRENCY),
         greeting=order.get("greeting") is True,
         timeout=_number(order, "timeout", 5.0, MAX_SECONDS),
     )
+
+
+def read_flows(order: Mapping[str, object]) -> Flows:
+    """Check an order for `POST /udp`; raises BadOrderError naming the field."""
+    payloads = _texts(order, "send")
+    if any(len(payload.encode()) > MAX_DATAGRAM for payload in payloads):
+        raise BadOrderError(f"send: expected payloads of at most {MAX_DATAGRAM} bytes")
+    return Flows(
+        host=_text(order, "host"),
+        port=_whole(order, "port", 0, 65535),
+        send=payloads,
+        count=_whole(order, "count", 1, MAX_COUNT),
+        concurrency=_whole(order, "concurrency", 1, MAX_CONCURRENCY),
+        timeout=_number(order, "timeout", 2.0, MAX_SECONDS),
+        interval=_number(order, "interval", 0.0, MAX_SECONDS),
+    )
+
+
+def _texts(order: Mapping[str, object], field: str) -> tuple[str, ...]:
+    value = order.get(field, "ping")
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list):
+        raise BadOrderError(f"{field}: expected a line or a list of lines")
+    checked = [text for text in texts if isinstance(text, str)]
+    if len(checked) != len(texts):
+        raise BadOrderError(f"{field}: expected a line or a list of lines")
+    return tuple(checked)
 
 
 def _text(order: Mapping[str, object], field: str, default: str | None = None) -> str:

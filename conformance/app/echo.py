@@ -27,6 +27,8 @@ class Seen:
     requests: int = 0
     lines: int = 0
     """Lines on the TCP listener."""
+    datagrams: int = 0
+    """Datagrams on the UDP listener."""
 
 
 class Echo:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from conformance.app.control import Control
+from conformance.app.datagram import DatagramServer
 from conformance.app.echo import Echo, Seen
 from conformance.app.line import LineServer, Reply
 from conformance.app.server import Handler, HttpServer
@@ -26,11 +27,14 @@ class Running:
     http: HttpServer | None
     tcp: LineServer | None
     control: HttpServer | None
+    udp: DatagramServer | None = None
 
     async def stop(self, deadline: float = DRAIN) -> None:
         """Stop listening and drain."""
         if self.tcp is not None:
             self.tcp.stop()
+        if self.udp is not None:
+            self.udp.stop()
         servers = [server for server in (self.http, self.control) if server is not None]
         async with asyncio.TaskGroup() as group:
             for server in servers:
@@ -45,7 +49,7 @@ async def start(
     Raises OSError when an address cannot be bound.
     """
     seen = Seen()
-    http = tcp = control = None
+    http = tcp = control = udp = None
     if settings.http_port is not None:
         http = HttpServer(handler or Echo(settings.name, settings.pod, seen))
         await http.start(settings.bind, settings.http_port)
@@ -53,10 +57,13 @@ async def start(
         first = greeting or (f"{settings.name} ready" if settings.greet else "")
         tcp = LineServer(reply or (lambda line: f"{settings.name} {line}"), first, seen)
         await tcp.start(settings.bind, settings.tcp_port)
+    if settings.udp_port is not None:
+        udp = DatagramServer(settings.name, seen)
+        await udp.start(settings.bind, settings.udp_port)
     if settings.control_port is not None:
         control = HttpServer(Control(settings.name, settings.proxy, seen))
         await control.start(settings.bind, settings.control_port)
-    return Running(http, tcp, control)
+    return Running(http, tcp, control, udp)
 
 
 async def run(settings: Settings, handler: Handler | None = None, reply: Reply | None = None) -> None:
@@ -68,7 +75,8 @@ async def run(settings: Settings, handler: Handler | None = None, reply: Reply |
         loop.add_signal_handler(number, stop.set)
     say(
         f"{settings.name}: listening on {settings.bind}"
-        f" http={settings.http_port} tcp={settings.tcp_port} control={settings.control_port}"
+        f" http={settings.http_port} tcp={settings.tcp_port} udp={settings.udp_port}"
+        f" control={settings.control_port}"
     )
     await stop.wait()
     say(f"{settings.name}: draining")

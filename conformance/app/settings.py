@@ -59,6 +59,7 @@ class Settings:
     bind: str = EVERYWHERE
     http_port: int | None = 8080
     tcp_port: int | None = None
+    udp_port: int | None = None
     control_port: int | None = 9000
     greet: bool = False
     """The TCP listener speaks first, as MySQL or SMTP do."""
@@ -66,7 +67,7 @@ class Settings:
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str]) -> Self:
-        """Read NAME, POD_NAME, BIND, HTTP_PORT, TCP_PORT, CONTROL_PORT, GREET and the proxy variables."""
+        """Read NAME, POD_NAME, BIND, {HTTP,TCP,UDP,CONTROL}_PORT, GREET and the proxy variables."""
         name = env.get("NAME") or "app"
         return cls(
             name=name,
@@ -74,6 +75,7 @@ class Settings:
             bind=env.get("BIND") or EVERYWHERE,
             http_port=_port(env, "HTTP_PORT", 8080),
             tcp_port=_port(env, "TCP_PORT", None),
+            udp_port=_port(env, "UDP_PORT", None),
             control_port=_port(env, "CONTROL_PORT", 9000),
             greet=_switch(env, "GREET"),
             proxy=Proxy.from_environment(env),

@@ -20,6 +20,7 @@ from smi.names import (
     PROXY_ID,
     SYSTEM_NAMESPACE,
     TOKEN_AUDIENCE,
+    UDP_IDLE_ANNOTATION,
 )
 
 Pod = Mapping[str, Any]
@@ -50,6 +51,8 @@ class Sidecar:
     trust_bundle: str = field(repr=False)
     explicit: bool = False
     """True: no redirect; the app is told to use the sidecar as its HTTP proxy."""
+    udp: bool = True
+    """Intercept UDP too, where there is a redirect. It takes the sidecar a capability at its start."""
     log_level: str = "info"
     cpu_request: str = "10m"
     memory_request: str = "64Mi"
@@ -78,12 +81,13 @@ def inject(pod: Pod, namespace: str, sidecar: Sidecar) -> Patch | Skipped | Refu
     try:
         exclude_inbound = _ports(pod, EXCLUDE_INBOUND_ANNOTATION)
         exclude_outbound = _ports(pod, EXCLUDE_OUTBOUND_ANNOTATION)
+        udp_idle = _seconds(pod, UDP_IDLE_ANNOTATION)
     except ValueError as error:
         return Refused(str(error))
     conflict = _conflict(pod)
     if conflict is not None:
         return Refused(conflict)
-    env = _sidecar_env(sidecar, exclude_inbound, exclude_outbound)
+    env = _sidecar_env(sidecar, exclude_inbound, exclude_outbound) + _udp_env(sidecar, udp_idle)
     containers = [_proxy(sidecar, env)]
     if not sidecar.explicit:
         containers.insert(0, _redirect(sidecar, env))
@@ -147,6 +151,14 @@ def _ports(pod: Pod, annotation: str) -> str:
     return ",".join(str(int(part)) for part in parts if part)
 
 
+def _seconds(pod: Pod, annotation: str) -> str:
+    """The annotation's whole seconds, "" without it; raises ValueError that names it."""
+    text = str(((pod.get("metadata") or {}).get("annotations") or {}).get(annotation) or "").strip()
+    if text and not (text.isascii() and text.isdigit() and 0 < int(text[:5]) <= 3600):
+        raise ValueError(f"annotation {annotation}: expected whole seconds from 1 to 3600, got {text[:40]!r}")
+    return text
+
+
 # --- the containers -----------------------------------------------------------------------------------------
 
 
@@ -166,6 +178,34 @@ def _sidecar_env(sidecar: Sidecar, exclude_inbound: str, exclude_outbound: str) 
         _variable("SMI_MESH_EXCLUDE_OUTBOUND", exclude_outbound),
         _variable("SMI_MESH_LOG_LEVEL", sidecar.log_level),
     ]
+
+
+def _udp_env(sidecar: Sidecar, idle: str) -> list[dict[str, Any]]:
+    wanted = [_variable("SMI_MESH_UDP", "on" if _takes_udp(sidecar) else "off")]
+    return [*wanted, _variable("SMI_MESH_UDP_IDLE_SECONDS", idle)] if idle else wanted
+
+
+def _takes_udp(sidecar: Sidecar) -> bool:
+    return sidecar.udp and not sidecar.explicit
+
+
+def _proxy_user(sidecar: Sidecar) -> dict[str, Any]:
+    """Who the sidecar is. Intercepting UDP takes CAP_NET_RAW, which a process under
+    allowPrivilegeEscalation false can only start with, as uid 0. It gives it up, and with it every
+    capability, before it reads a byte; the redirect knows it by its group."""
+    if _takes_udp(sidecar):
+        return {
+            "capabilities": {"add": ["NET_RAW"], "drop": ["ALL"]},
+            "runAsUser": 0,
+            "runAsGroup": PROXY_ID,
+            "runAsNonRoot": False,  # the pod's own setting may be true
+        }
+    return {
+        "capabilities": {"drop": ["ALL"]},
+        "runAsUser": PROXY_ID,
+        "runAsGroup": PROXY_ID,
+        "runAsNonRoot": True,
+    }
 
 
 def _variable(name: str, value: str) -> dict[str, Any]:
@@ -219,13 +259,10 @@ def _proxy(sidecar: Sidecar, env: list[dict[str, Any]]) -> dict[str, Any]:
         "startupProbe": {**probe, "periodSeconds": 1, "timeoutSeconds": 2, "failureThreshold": 120},
         "readinessProbe": {**probe, "periodSeconds": 5, "timeoutSeconds": 2, "failureThreshold": 3},
         "securityContext": {
+            **_proxy_user(sidecar),
             "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
             "privileged": False,
             "readOnlyRootFilesystem": True,
-            "runAsUser": PROXY_ID,
-            "runAsGroup": PROXY_ID,
-            "runAsNonRoot": True,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "volumeMounts": [{"name": TOKEN_VOLUME, "mountPath": TOKEN_DIRECTORY, "readOnly": True}],

@@ -42,6 +42,8 @@ UNKNOWN_FLOW: Final = "unknown-flow"
 """An answer to a flow that has been forgotten."""
 BAD_FRAME: Final = "bad-frame"
 
+Reply = Callable[[Address, Address, bytes], bool]
+"""(source, to, payload): sends a datagram that seems to come from `source`; False if it was not taken."""
 OnDatagram = Callable[[Address, Address, bytes], None]
 """(from, original destination, payload)."""
 
@@ -65,15 +67,15 @@ def open_intercepted(host: str, outbound_port: int, inbound_port: int) -> Interc
     """Open them. Raises OSError: PermissionError without CAP_NET_RAW."""
     raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
     raw.setblocking(False)
-    opened = [raw]
+    outbound: socket.socket | None = None
     try:
-        for port in (outbound_port, inbound_port):
-            opened.append(_transparent(host, port))
+        outbound = _transparent(host, outbound_port)
+        return Intercepted(outbound, _transparent(host, inbound_port), raw)
     except OSError:
-        for sock in opened:
-            sock.close()
+        raw.close()
+        if outbound is not None:
+            outbound.close()
         raise
-    return Intercepted(opened[1], opened[2], raw)
 
 
 def _transparent(host: str, port: int) -> socket.socket:

@@ -122,7 +122,9 @@ async def start(
     udp = Udp(inbound.udp)
     if intercepted is not None:
         replies = Replies(intercepted.raw)
-        outbound_udp = UdpOutbound(serving, state, router, peers, common.counters, own, replies, common.idle)
+        outbound_udp = UdpOutbound(
+            serving, state, router, peers, common.counters, own, replies.send, common.idle
+        )
         udp.intercept(intercepted, outbound_udp, replies)
     _register(telemetry, serving, peers, app)
     telemetry.gauge("smi_mesh_udp_flows", "UDP flows held.", ("direction",), udp.held)
@@ -142,7 +144,7 @@ class Udp:
         """Serve what is intercepted in both directions."""
         self.outbound = outbound
         self._replies = replies
-        self.inbound.answer_strangers(replies)
+        self.inbound.answer_strangers(replies.send)
         self._listeners = (
             Listener(sockets.outbound, outbound.received),
             Listener(sockets.inbound, self.inbound.received),

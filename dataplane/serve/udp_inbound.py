@@ -16,7 +16,7 @@ from dataplane.core.flows import FlowTable
 from dataplane.core.inbound import admit_flow
 from dataplane.serve import datagrams
 from dataplane.serve.carrier import Carrier
-from dataplane.serve.datagrams import Conversation, Replies
+from dataplane.serve.datagrams import Conversation, Reply
 from dataplane.serve.http_server import Serving
 from dataplane.serve.sockets import Address
 from dataplane.serve.udp_series import UdpCounters
@@ -55,7 +55,7 @@ class UdpInbound:
         self.admitted = admitted
         self._host = host
         self._own_ports = own_ports
-        self._replies: Replies | None = None
+        self._reply: Reply | None = None
         self._strangers: dict[int, Gate] = {}
         self._callers: set[_Caller] = set()
         serving.registry.on_tick(self._tick)
@@ -63,9 +63,9 @@ class UdpInbound:
     def __len__(self) -> int:
         return len(self.flows)
 
-    def answer_strangers(self, replies: Replies) -> None:
+    def answer_strangers(self, reply: Reply) -> None:
         """From now on `received` is called for datagrams from outside the mesh."""
-        self._replies = replies
+        self._reply = reply
 
     def carried(self, peer: Peer, port: int) -> Carrier:
         """The protocol of a peer's carrier to the app's `port`."""
@@ -84,10 +84,10 @@ class UdpInbound:
             if len(self._strangers) >= _MAX_NOTED:
                 self._strangers.clear()
             gate = self._strangers[port] = Gate(self, None, port)
-        replies = self._replies
+        reply = self._reply
 
         def back(answer: bytes) -> None:
-            if replies is None or not replies.send(to, client, answer):
+            if reply is None or not reply(to, client, answer):
                 self.drop(datagrams.REPLY_FAILED)
 
         self.deliver(gate, (client, to), payload, back)

@@ -18,7 +18,7 @@ from dataplane.core.outbound import NoRoute, Plan, Router
 from dataplane.core.outcome import Outcome
 from dataplane.serve import datagrams
 from dataplane.serve.carrier import Carrier
-from dataplane.serve.datagrams import Conversation, Replies
+from dataplane.serve.datagrams import Conversation, Reply
 from dataplane.serve.http_server import Serving
 from dataplane.serve.pool import ConnectFailed, Peers, avoid
 from dataplane.serve.sockets import Address
@@ -45,13 +45,13 @@ class UdpOutbound:
         peers: Peers,
         counters: UdpCounters,
         own: frozenset[Address],
-        replies: Replies,
+        reply: Reply,
         idle: float,
     ) -> None:
         self.serving = serving
         self.state = state
         self.counters = counters
-        self.replies = replies
+        self._reply = reply
         self.router = router
         self._peers = peers
         self._own = own
@@ -216,7 +216,7 @@ class UdpOutbound:
         """A server's datagram, on its way to the app."""
         flow.used = self.serving.registry.now
         flow.series.back(payload)
-        if not self.replies.send(flow.to, flow.client, payload):
+        if not self._reply(flow.to, flow.client, payload):
             self.drop(datagrams.REPLY_FAILED)
 
     def _tick(self, now: float) -> None:

@@ -16,7 +16,9 @@ from dataclasses import replace
 import pytest
 
 from conformance.app.caller import Call, Failure, Report, Result, resolve_url, send, summarise
-from conformance.app.control import read_call, read_talk
+from conformance.app.control import read_call, read_flows, read_talk
+from conformance.app.datagram import Flows
+from conformance.app.datagram import exchange as flows
 from conformance.app.echo import parse_wish
 from conformance.app.http1 import Request, Response
 from conformance.app.main import Running, start
@@ -414,3 +416,31 @@ async def test_a_request_in_flight_survives_the_stop() -> None:
         assert not stopping.done()
         finish.set()
     assert sending.result().results[0].body == b"done"
+
+
+async def test_udp_flows_have_a_port_each_and_silence_is_a_timeout() -> None:
+    async with running(replace(LOCAL, udp_port=0)) as app:
+        assert app.udp is not None
+        answer = await order(app, "/udp", host="127.0.0.1", port=app.udp.port, send=["a", "b"], count=3)
+        seen = await exchange(
+            control_port(app), b"GET /seen HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+        )
+    results = answer["results"]
+    assert isinstance(results, list)
+    assert [result["received"] for result in results] == [["api a", "api b"]] * 3
+    assert b'"datagrams": 6' in seen
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        (heard,) = await flows(Flows("127.0.0.1", silent.getsockname()[1], timeout=0.05))
+        gone = silent.getsockname()[1]
+    assert (heard.error, heard.received) == (Failure.TIMEOUT, ())
+    (heard,) = await flows(Flows("127.0.0.1", gone))
+    assert heard.error is Failure.UNREACHABLE
+
+
+@pytest.mark.parametrize(
+    "fields", [{"send": 1}, {"send": [1]}, {"send": "x" * 70000}, {"port": 0}, {"interval": -1}]
+)
+def test_udp_orders_are_checked(fields: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=next(iter(fields))):
+        read_flows({"host": "h", "port": 1, **fields})

@@ -64,3 +64,37 @@ def test_a_missing_iptables_is_said_with_what_to_do(
     said = capsys.readouterr().err
     assert "iptables is not installed" in said
     assert "SMI_MESH_INTERCEPTION=explicit" in said
+
+
+UDP = """\
+*mangle
+:SMI_MESH_INBOUND - [0:0]
+:SMI_MESH_OUTBOUND - [0:0]
+-A SMI_MESH_INBOUND -p udp -i lo -m mark --mark 0x539/0xfff -j TPROXY \
+--on-port 15001 --tproxy-mark 0x539/0xfff
+-A SMI_MESH_INBOUND -p udp -i lo -j RETURN
+-A SMI_MESH_INBOUND -p udp -m conntrack --ctdir REPLY -j RETURN
+-A SMI_MESH_INBOUND -p udp -m addrtype ! --dst-type LOCAL -j RETURN
+-A SMI_MESH_INBOUND -p udp --dport 9000 -j RETURN
+-A SMI_MESH_INBOUND -p udp -j TPROXY --on-port 15006
+-A SMI_MESH_OUTBOUND -m owner --gid-owner 1337 -j RETURN
+-A SMI_MESH_OUTBOUND -o lo -j RETURN
+-A SMI_MESH_OUTBOUND -d 127.0.0.0/8 -j RETURN
+-A SMI_MESH_OUTBOUND -m addrtype ! --dst-type UNICAST -j RETURN
+-A SMI_MESH_OUTBOUND -p udp -m conntrack --ctdir REPLY -j RETURN
+-A SMI_MESH_OUTBOUND -p udp --dport 53 -j RETURN
+-A SMI_MESH_OUTBOUND -p udp --dport 3306 -j RETURN
+-A SMI_MESH_OUTBOUND -p udp --dport 5432 -j RETURN
+-A SMI_MESH_OUTBOUND -p udp -j MARK --set-xmark 0x539/0xfff
+-A PREROUTING -p udp -j SMI_MESH_INBOUND
+-A OUTPUT -p udp -j SMI_MESH_OUTBOUND
+COMMIT
+"""
+
+
+def test_udp_has_rules_of_its_own() -> None:
+    redirects = redirects_from({**ENVIRON, "SMI_MESH_UDP": "on"})
+    assert rules(redirects) == GOLDEN + UDP
+    assert "-A OUTPUT -p udp" not in rules(redirects, JUMPS, JUMPS[:1])
+    with pytest.raises(SettingsError, match="SMI_MESH_UDP must be on or off"):
+        redirects_from({"SMI_MESH_UDP": "yes"})

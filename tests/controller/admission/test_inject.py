@@ -133,3 +133,32 @@ def test_the_pod_is_not_changed_in_place() -> None:
     pod = crowded()
     inject(pod, "shop", EXPLICIT)
     assert pod == crowded()
+
+
+def test_udp_is_intercepted_unless_switched_off() -> None:
+    def proxy(sidecar: Sidecar, **annotations: str) -> dict[str, Any]:
+        pod = minimal()
+        pod["metadata"].setdefault("annotations", {}).update(annotations)
+        return next(
+            one for one in injected(pod, sidecar)["spec"]["initContainers"] if one["name"] == "smi-mesh-proxy"
+        )
+
+    on, off = proxy(SIDECAR), proxy(replace(SIDECAR, udp=False))
+    assert {"name": "SMI_MESH_UDP", "value": "on"} in on["env"]
+    assert on["securityContext"]["capabilities"] == {"add": ["NET_RAW"], "drop": ["ALL"]}
+    assert on["securityContext"]["runAsGroup"] == 1337
+    for without in (off, proxy(EXPLICIT)):
+        assert {"name": "SMI_MESH_UDP", "value": "off"} in without["env"]
+        assert without["securityContext"]["runAsUser"] == 1337
+        assert without["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    idle = proxy(SIDECAR, **{"smi-mesh.io/udp-idle-seconds": "5"})
+    assert {"name": "SMI_MESH_UDP_IDLE_SECONDS", "value": "5"} in idle["env"]
+
+
+@pytest.mark.parametrize("seconds", ["0", "3601", "soon", "1.5"])
+def test_an_idle_time_that_cannot_be_is_refused(seconds: str) -> None:
+    pod = minimal()
+    pod["metadata"].setdefault("annotations", {})["smi-mesh.io/udp-idle-seconds"] = seconds
+    refused = inject(pod, "shop", SIDECAR)
+    assert isinstance(refused, Refused)
+    assert "smi-mesh.io/udp-idle-seconds" in refused.message
