@@ -10,6 +10,7 @@ from conformance.observe import becomes_served, is_denied
 
 async def run(mesh: Mesh) -> None:
     url = f"http://alpha.{mesh.namespace}:8080/"
+    await mesh.apply()
     refusal = await mesh.attempt("foreign")
     await mesh.settle()
     await is_denied(mesh, "visitor", url)

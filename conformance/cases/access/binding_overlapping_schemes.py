@@ -8,6 +8,7 @@ from conformance.observe import becomes_served, is_denied
 
 
 async def run(mesh: Mesh) -> None:
+    await mesh.apply()
     refusal = await mesh.attempt("both")
     if refusal is None:
         await becomes_served(mesh, "client", "http://alpha:8080/", "alpha")

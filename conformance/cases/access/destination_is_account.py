@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from conformance.case import Case, Level, SpecRef
 from conformance.driver import Mesh
-from conformance.observe import becomes_served, is_denied
+from conformance.observe import becomes_denied, becomes_served, is_denied
 
 
 async def run(mesh: Mesh) -> None:
     await mesh.deploy("twin", account="alpha", ports=[("http", 8080)])
-    await is_denied(mesh, "client", "http://twin:8080/")
+    await becomes_denied(mesh, "client", "http://twin:8080/")
     await mesh.apply("open")
     await becomes_served(mesh, "client", "http://twin:8080/", "twin")
     await becomes_served(mesh, "client", "http://also-alpha:80/", "alpha")

@@ -12,7 +12,6 @@ async def run(mesh: Mesh) -> None:
     await mesh.settle()
     await is_denied(mesh, "client", "http://alpha:8080/")
     await is_denied(mesh, "other", "http://alpha:8080/")
-    await is_tcp_denied(mesh, "other", "alpha", 8080)
     await mesh.apply("here")
     await becomes_served(mesh, "client", "http://alpha:8080/", "alpha")
     await becomes_served(mesh, "other", "http://alpha:8080/", "alpha")

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from conformance.case import Case, Level
 from conformance.driver import Mesh
-from conformance.observe import becomes_denied, becomes_served, is_denied, is_served, tcp_becomes_served
+from conformance.observe import (
+    becomes_denied,
+    becomes_served,
+    condition_becomes,
+    is_denied,
+    is_served,
+    tcp_becomes_served,
+)
 
 
 async def run(mesh: Mesh) -> None:
@@ -16,7 +23,7 @@ async def run(mesh: Mesh) -> None:
         await becomes_served(mesh, "client", "http://alpha:8080/", "alpha")
         await tcp_becomes_served(mesh, "client", "alpha", 8090, "alpha")
         await mesh.apply("narrow")
-        await mesh.settle()
+        await condition_becomes(mesh, "TrafficTarget", "client-to-alpha", "Programmed", "True")
         await is_served(mesh, "client", "http://alpha:8080/anything", "alpha")
     finally:
         await mesh.patch(
@@ -33,4 +40,5 @@ CASE = Case(
     run=run,
     rules=("S27", "R9"),
     access="closed",
+    needs=("access-status",),
 )

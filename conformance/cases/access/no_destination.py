@@ -9,6 +9,7 @@ from conformance.observe import becomes_served
 
 
 async def run(mesh: Mesh) -> None:
+    await mesh.apply()
     refusal = await mesh.attempt("nowhere")
     expect(refusal is not None, "a TrafficTarget without a destination was accepted")
     if refusal is not None:

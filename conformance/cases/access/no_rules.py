@@ -9,6 +9,7 @@ from conformance.observe import becomes_served, is_denied, is_tcp_denied
 
 
 async def run(mesh: Mesh) -> None:
+    await mesh.apply()
     refusal = await mesh.attempt("nothing")
     await mesh.settle()
     await is_denied(mesh, "client", "http://alpha:8080/")

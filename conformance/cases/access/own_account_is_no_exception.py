@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from conformance.case import Case, Level
 from conformance.driver import Mesh
-from conformance.observe import becomes_served, is_denied
+from conformance.observe import becomes_denied, becomes_served
 
 
 async def run(mesh: Mesh) -> None:
     await mesh.deploy("twin", account="alpha", ports=[("http", 8080)])
-    await is_denied(mesh, "twin", "http://alpha:8080/")
+    await becomes_denied(mesh, "twin", "http://alpha:8080/")
     await mesh.apply("open")
     await becomes_served(mesh, "twin", "http://alpha:8080/", "alpha")
 

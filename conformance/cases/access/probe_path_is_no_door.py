@@ -5,7 +5,7 @@ from __future__ import annotations
 from conformance.case import Case, Level
 from conformance.driver import DriverError, Mesh, Object
 from conformance.expect import ExpectationError
-from conformance.observe import becomes_served, is_denied
+from conformance.observe import becomes_denied, becomes_served, is_denied
 
 PROBED: Object = {
     "readinessProbe": {"httpGet": {"path": "/healthy?from=kubelet", "port": 8080}, "periodSeconds": 1},
@@ -18,7 +18,7 @@ async def run(mesh: Mesh) -> None:
     except DriverError as error:
         raise ExpectationError(f"a pod whose probes pass the mesh did not become ready: {error}") from error
 
-    await is_denied(mesh, "client", "http://probed:8080/healthy")
+    await becomes_denied(mesh, "client", "http://probed:8080/healthy")
     await is_denied(mesh, "outsider", "http://probed:8080/healthy", method="POST")
     await is_denied(mesh, "outsider", "http://probed:8080/healthy/../admin")
     await is_denied(mesh, "outsider", "http://probed:8080/healthy/more")

@@ -11,9 +11,14 @@ from conformance.observe import becomes_served, is_denied
 async def run(mesh: Mesh) -> None:
     await mesh.apply()
     await becomes_served(mesh, "client", "http://beta:8080/", "beta")
-    seen = await mesh.read("TrafficTarget", "client-to-alpha", version="v1alpha3")
-    seen["spec"]["sources"].append({"kind": "ServiceAccount", "name": "other", "namespace": mesh.namespace})
-    await mesh.replace(seen)
+
+    async def edited() -> None:
+        seen = await mesh.read("TrafficTarget", "client-to-alpha", version="v1alpha3")
+        source = {"kind": "ServiceAccount", "name": "other", "namespace": mesh.namespace}
+        seen["spec"]["sources"].append(source)
+        await mesh.replace(seen)
+
+    await mesh.converge(edited, "reading and writing back in v1alpha3")
     back = await mesh.read("TrafficTarget", "client-to-alpha", version="v1alpha2")
     expect(
         back["spec"]["destination"].get("port") == 8090, f"the port is lost: {back['spec']['destination']}"

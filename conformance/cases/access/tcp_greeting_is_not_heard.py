@@ -5,12 +5,13 @@ from __future__ import annotations
 from conformance.case import Case, Level, SpecRef
 from conformance.driver import Mesh
 from conformance.expect import expect
-from conformance.observe import is_tcp_denied
+from conformance.observe import is_tcp_denied, tcp_becomes_denied
 
 
 async def run(mesh: Mesh) -> None:
     await mesh.deploy("greeter", env={"TCP_PORT": "8090", "GREET": "1"}, ports=[("tcp", 8090)])
-    await is_tcp_denied(mesh, "client", "greeter", 8090, greeting=True)
+    await tcp_becomes_denied(mesh, "client", "greeter", 8090, greeting=True)
+    await is_tcp_denied(mesh, "client", "greeter", 8090, greeting=True, count=5)
     await mesh.apply("open")
 
     async def greeted() -> None:

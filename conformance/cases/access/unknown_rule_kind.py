@@ -9,6 +9,7 @@ from conformance.observe import becomes_served, is_denied
 
 
 async def run(mesh: Mesh) -> None:
+    await mesh.apply()
     refusals = [await mesh.attempt(step) for step in ("alone", "beside-tcp")]
     await mesh.settle()
     await is_denied(mesh, "client", "http://alpha:8080/")

@@ -11,7 +11,7 @@ BASE = "/apis/metrics.smi-spec.io/v1alpha1"
 
 async def run(mesh: Mesh) -> None:
     status, answer = await mesh.raw(f"{BASE}/namespaces/{mesh.namespace}/pods/nobody-0")
-    expect(status == 404 and answer.get("kind") == "Status", f"a pod that does not exist: {status} {answer}")
+    expect(status == 404 and answer["reason"] == "NotFound", f"a pod that does not exist: {status} {answer}")
     status, answer = await mesh.raw(f"{BASE}/namespaces/{mesh.namespace}/jobs")
     expect(status == 200 and answer["items"] == [], f"a kind of which there is nothing: {status} {answer}")
     status, answer = await mesh.raw(f"{BASE}/namespaces/{mesh.namespace}/spaceships")

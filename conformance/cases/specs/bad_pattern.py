@@ -9,6 +9,7 @@ from conformance.observe import becomes_served, is_denied
 
 
 async def run(mesh: Mesh) -> None:
+    await mesh.apply()
     refusal = await mesh.attempt("bad")
     await mesh.settle()
     await is_denied(mesh, "client", "http://alpha:8080/(items")

@@ -9,6 +9,7 @@ from conformance.observe import is_tcp_denied, tcp_becomes_served
 
 
 async def run(mesh: Mesh) -> None:
+    await mesh.apply()
     refusals = [await mesh.attempt(step) for step in ("too-high", "negative")]
     await mesh.settle()
     await is_tcp_denied(mesh, "client", "alpha", 8090)

@@ -11,9 +11,13 @@ from conformance.observe import becomes_served, is_denied
 async def run(mesh: Mesh) -> None:
     await mesh.apply()
     await becomes_served(mesh, "client", "http://alpha:8080/", "alpha", headers={"x-beta": "yes"})
-    seen = await mesh.read("HTTPRouteGroup", "routes", version="v1alpha1")
-    seen["matches"].append({"name": "ping", "pathRegex": "/ping", "methods": ["GET"]})
-    await mesh.replace(seen)
+
+    async def edited() -> None:
+        seen = await mesh.read("HTTPRouteGroup", "routes", version="v1alpha1")
+        seen["matches"].append({"name": "ping", "pathRegex": "/ping", "methods": ["GET"]})
+        await mesh.replace(seen)
+
+    await mesh.converge(edited, "reading and writing back in v1alpha1")
     back = await mesh.read("HTTPRouteGroup", "routes", version="v1alpha4")
     matches = back["spec"]["matches"]
     expect(matches[0].get("headers") == {"x-beta": "^yes$"}, f"the header filter is lost: {matches}")

@@ -11,9 +11,13 @@ from conformance.observe import is_denied, is_tcp_served, tcp_becomes_served
 async def run(mesh: Mesh) -> None:
     await mesh.apply()
     await tcp_becomes_served(mesh, "client", "alpha", 8090, "alpha")
-    seen = await mesh.read("TCPRoute", "line", version="v1alpha1")
-    seen["metadata"]["labels"] = {"touched": "yes"}
-    await mesh.replace(seen)
+
+    async def edited() -> None:
+        seen = await mesh.read("TCPRoute", "line", version="v1alpha1")
+        seen["metadata"]["labels"] = {"touched": "yes"}
+        await mesh.replace(seen)
+
+    await mesh.converge(edited, "reading and writing back in v1alpha1")
     back = await mesh.read("TCPRoute", "line", version="v1alpha4")
     expect(back["spec"]["matches"] == {"ports": [8090]}, f"the ports are lost: {back}")
     await mesh.settle()
