@@ -38,6 +38,8 @@ LATENCY_BUCKETS: Final = (
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
+_GRPC_STATUSES: Final = frozenset(str(number) for number in range(17))
+
 _Series = TypeVar("_Series")
 
 Labels = tuple[str, ...]
@@ -51,9 +53,11 @@ class HttpSeries:
     Callers may keep it and call `observe` again, which saves the look-up.
     """
 
-    __slots__ = ("buckets", "outcomes", "seconds")
+    __slots__ = ("buckets", "grpc", "outcomes", "seconds")
 
     def __init__(self) -> None:
+        self.grpc: dict[str, int] = {}
+        """`grpc-status` -> calls; what is no status of gRPC's is counted as "other"."""
         self.outcomes: dict[tuple[int, str], int] = {}
         """(status, own reason or "") -> requests. Statuses and reasons are closed sets."""
         self.buckets = [0] * (len(LATENCY_BUCKETS) + 1)
@@ -66,6 +70,11 @@ class HttpSeries:
         self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
         self.buckets[bisect_left(LATENCY_BUCKETS, seconds)] += 1
         self.seconds += seconds
+
+    def observe_grpc(self, status: str) -> None:
+        """Count how a gRPC call ended, beside `observe`: its HTTP status is 200 even when it failed."""
+        key = status if status in _GRPC_STATUSES else "other"
+        self.grpc[key] = self.grpc.get(key, 0) + 1
 
 
 class TcpSeries:
@@ -220,6 +229,13 @@ class Telemetry:
             _line("smi_mesh_requests_total", (*names, "status", "reason"), (*key, str(status), reason), count)
             for key, series in self._http.items()
             for (status, reason), count in series.outcomes.items()
+        )
+        name = "smi_mesh_grpc_responses_total"
+        _family(lines, "counter", name, "Finished gRPC calls by the status in their trailers.")
+        lines.extend(
+            _line(name, (*names, "grpc_status"), (*key, status), count)
+            for key, series in self._http.items()
+            for status, count in series.grpc.items()
         )
         name = "smi_mesh_request_duration_seconds"
         _family(lines, "histogram", name, "Time from the end of the request's head to the response's end.")

@@ -19,7 +19,7 @@ from typing import Final
 from dataplane.control.backoff import Backoff
 from dataplane.control.signing import Key, Signed, SigningError, make_key, sign
 from dataplane.settings import Settings
-from smi.names import ALPN_HTTP1, ALPN_TCP, ALPN_UDP
+from smi.names import ALPN_HTTP1, ALPN_HTTP2, ALPN_TCP, ALPN_UDP
 
 RENEW_AT: Final = 0.7
 """Part of a certificate's life after which it is renewed …"""
@@ -36,6 +36,7 @@ _log = logging.getLogger("dataplane.identity")
 class _Contexts:
     server: ssl.SSLContext
     client_http: ssl.SSLContext
+    client_http2: ssl.SSLContext
     client_tcp: ssl.SSLContext
     client_udp: ssl.SSLContext
     controller: ssl.SSLContext
@@ -76,6 +77,11 @@ class Identity:
     def client_context(self) -> ssl.SSLContext:
         """For HTTP to a peer's mesh port (ALPN smi-http/1.1). The caller checks the peer's SPIFFE id."""
         return self._current.client_http
+
+    @property
+    def client_http2_context(self) -> ssl.SSLContext:
+        """For HTTP/2 to a peer's mesh port (ALPN h2). The caller checks the peer's SPIFFE id."""
+        return self._current.client_http2
 
     @property
     def client_tcp_context(self) -> ssl.SSLContext:
@@ -183,6 +189,7 @@ def _make_contexts(key: Key, signed: Signed) -> _Contexts:
             return _Contexts(
                 server=_server_context(bundle, path),
                 client_http=_client_context(bundle, path, ALPN_HTTP1),
+                client_http2=_client_context(bundle, path, ALPN_HTTP2),
                 client_tcp=_client_context(bundle, path, ALPN_TCP),
                 client_udp=_client_context(bundle, path, ALPN_UDP),
                 controller=_client_context(bundle, path, None),
@@ -209,7 +216,7 @@ def _server_context(bundle: str, certificate: str) -> ssl.SSLContext:
     context = _context(ssl.PROTOCOL_TLS_SERVER, bundle)
     context.num_tickets = 0  # our clients keep connections, not sessions
     context.load_cert_chain(certificate)
-    context.set_alpn_protocols([ALPN_HTTP1, ALPN_TCP, ALPN_UDP])
+    context.set_alpn_protocols([ALPN_HTTP1, ALPN_HTTP2, ALPN_TCP, ALPN_UDP])
     context.sni_callback = _remember_sni
     return context
 

@@ -23,8 +23,10 @@ from smi.policy.access import (
 from smi.policy.match import Request
 from smi.policy.snapshot import Protocol
 
-_OPAQUE: Final = frozenset({Protocol.TCP, Protocol.TLS, Protocol.HTTP2, Protocol.GRPC})
-"""Relayed as opaque bytes. HTTP/2 and gRPC are until `wire` has a codec for them."""
+_OPAQUE: Final = frozenset({Protocol.TCP, Protocol.TLS})
+"""Relayed as opaque bytes."""
+_HTTP: Final = frozenset({Protocol.HTTP, Protocol.HTTP2, Protocol.GRPC})
+"""Of which version, the client's first bytes say."""
 
 
 def admit_request(
@@ -51,8 +53,8 @@ def protocols(access: AccessTable | None) -> Mapping[int, Protocol]:
 
 
 def spoken_as(protocol: Protocol) -> bool | None:
-    """True: HTTP/1.1, False: opaque bytes, None: to be found out from the first bytes."""
-    if protocol is Protocol.HTTP:
+    """True: HTTP of any version, False: opaque bytes, None: to be found out from the first bytes."""
+    if protocol in _HTTP:
         return True
     return False if protocol in _OPAQUE else None
 

@@ -46,6 +46,7 @@ class Outcome(Enum):
     RESET = (502, "upstream-reset", "the server closed the connection before it answered")
     BAD_RESPONSE = (502, "bad-response", "the server's answer is not well-formed")
     RESPONSE_TIMEOUT = (504, "response-timeout", "the server did not answer in time")
+    DEADLINE = (504, "deadline", "the client's own deadline has passed")
 
     def __init__(self, status: int, reason: str, text: str) -> None:
         self.status = status

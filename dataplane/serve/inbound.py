@@ -17,6 +17,8 @@ from dataplane.core.balance import Load
 from dataplane.core.inbound import admit_connection, admit_request, caller_field, protocols, spoken_as
 from dataplane.core.outcome import Outcome, Reply, failed, refused
 from dataplane.core.peer import peer_of
+from dataplane.serve.http2_server import DownstreamLink
+from dataplane.serve.http_any import Opening
 from dataplane.serve.http_server import Decision, Downstream, Refusal, Serving, Way
 from dataplane.serve.outbound import to_origin_form
 from dataplane.serve.pool import App, ConnectFailed, Contexts
@@ -31,7 +33,7 @@ from dataplane.telemetry import Telemetry
 from dataplane.wire.authority import port_of_sni
 from dataplane.wire.http1 import RequestHead
 from dataplane.wire.sniff import Spoken
-from smi.names import ALPN_HTTP1, ALPN_TCP, ALPN_UDP, DENIAL_HEADER, REASON_HEADER
+from smi.names import ALPN_HTTP1, ALPN_HTTP2, ALPN_TCP, ALPN_UDP, DENIAL_HEADER, REASON_HEADER
 from smi.policy.access import Denial, Peer, Permit
 from smi.policy.snapshot import Protocol
 
@@ -106,13 +108,13 @@ class Inbound:
                 self.serving.limits.sniff, lambda spoken, data: self._sniffed(transport, port, spoken, data)
             ).adopt(transport)
         elif http:
-            Downstream(self.serving, _Gate(self, None, port)).adopt(transport)
+            Opening(self.serving, _Gate(self, None, port)).adopt(transport)
         else:
             self._relay(transport, None, port)
 
     def _sniffed(self, transport: asyncio.Transport, port: int, spoken: Spoken, data: bytes) -> None:
-        if spoken is Spoken.HTTP1:
-            Downstream(self.serving, _Gate(self, None, port)).adopt(transport, data)
+        if spoken in (Spoken.HTTP1, Spoken.HTTP2):
+            Opening(self.serving, _Gate(self, None, port)).adopt(transport, data)
         else:
             self._relay(transport, None, port, data)
 
@@ -124,6 +126,8 @@ class Inbound:
             return None
         if layer.alpn == ALPN_HTTP1:
             return Downstream(self.serving, _Gate(self, peer, port))
+        if layer.alpn == ALPN_HTTP2:
+            return DownstreamLink(self.serving, _Gate(self, peer, port))
         if layer.alpn == ALPN_UDP:
             return self.udp.carried(peer, port)
         return _Opaque(self, peer, port) if layer.alpn == ALPN_TCP else None

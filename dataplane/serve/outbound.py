@@ -16,7 +16,8 @@ from typing import Any, Final
 from dataplane.core.inbound import spoken_as
 from dataplane.core.outbound import NoRoute, Plan, Router
 from dataplane.core.outcome import Outcome, Reply, failed
-from dataplane.serve.http_server import Decision, Downstream, HandOver, Refusal, Serving, Way
+from dataplane.serve.http_any import Opening
+from dataplane.serve.http_server import Decision, HandOver, Refusal, Serving, Way
 from dataplane.serve.pool import ConnectFailed, Peers, avoid
 from dataplane.serve.sniffer import Sniffer
 from dataplane.serve.sockets import Address, Original, reset, stream
@@ -69,7 +70,7 @@ class Outbound:
         """A connection was accepted."""
         original = self._original(transport)
         if original is None:
-            Downstream(self.serving, _Explicit(self)).adopt(transport)
+            Opening(self.serving, _Explicit(self)).adopt(transport)
         else:
             self.serve(transport, Authority(*original), b"")
 
@@ -110,15 +111,15 @@ class Outbound:
                 lambda spoken, rest: self._sniffed(transport, to, spoken, rest),
             ).adopt(transport, data)
         elif http:
-            Downstream(self.serving, _Intercepted(self, to)).adopt(transport, data)
+            Opening(self.serving, _Intercepted(self, to)).adopt(transport, data)
         else:
             self._relay(transport, to, target, data)
 
     def _sniffed(self, transport: asyncio.Transport, to: Authority, spoken: Spoken, data: bytes) -> None:
-        if spoken is Spoken.HTTP1:
+        if spoken in (Spoken.HTTP1, Spoken.HTTP2):
             if len(self._speaks_http) < _MAX_WAYS:
                 self._speaks_http.add(to.key)  # a silent client there need not be taken for an opaque one
-            Downstream(self.serving, _Intercepted(self, to)).adopt(transport, data)
+            Opening(self.serving, _Intercepted(self, to)).adopt(transport, data)
             return
         self._speaks_http.discard(to.key)
         target = self.state.lookup(to.key)

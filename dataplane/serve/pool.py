@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Coroutine
-from typing import Any, Final, Protocol
+from collections.abc import Callable
+from typing import Final, Protocol
 
 from dataplane.core.balance import Load
 from dataplane.core.outbound import Plan
 from dataplane.core.outcome import Outcome
 from dataplane.core.peer import spiffe_id
+from dataplane.serve.connecting import ConnectFailed, MakeProtocol, Opener
+from dataplane.serve.http2_client import Trunk
 from dataplane.serve.http_client import Upstream
 from dataplane.serve.limits import Limits
 from dataplane.serve.registry import Registry
@@ -26,6 +28,8 @@ from smi.policy.snapshot import Endpoint
 
 MAX_LANES: Final = 8192
 
+__all__ = ["App", "ConnectFailed", "Contexts", "Lane", "MakeProtocol", "Opener", "Peers", "avoid"]
+
 
 class Contexts(Protocol):
     """The current TLS contexts (`control.identity.Identity`); read at each new connection."""
@@ -35,28 +39,17 @@ class Contexts(Protocol):
     @property
     def client_context(self) -> ssl.SSLContext: ...
     @property
+    def client_http2_context(self) -> ssl.SSLContext: ...
+    @property
     def client_tcp_context(self) -> ssl.SSLContext: ...
     @property
     def client_udp_context(self) -> ssl.SSLContext: ...
 
 
-class ConnectFailed(Exception):  # noqa: N818 - names what happened
-    """No usable connection could be made; `outcome` says why."""
-
-    def __init__(self, outcome: Outcome, detail: str) -> None:
-        super().__init__(detail)
-        self.outcome = outcome
-
-
-MakeProtocol = Callable[[], asyncio.Protocol]
-Opener = Callable[[MakeProtocol], Coroutine[Any, Any, asyncio.Transport]]
-"""Connects and gives the transport whose protocol is the one made. Raises ConnectFailed."""
-
-
 class Lane:
     """The HTTP connections to one server. Made by `Peers` and `App` only, who ask for leave."""
 
-    __slots__ = ("_generation", "_idle", "_opener", "_registry", "_size", "idle_seconds", "opened")
+    __slots__ = ("_generation", "_idle", "_opener", "_registry", "_size", "idle_seconds", "opened", "trunk")
 
     def __init__(
         self,
@@ -65,7 +58,10 @@ class Lane:
         registry: Registry,
         idle_seconds: float,
         size: int,
+        trunk: Trunk,
     ) -> None:
+        self.trunk = trunk
+        """The connections that speak HTTP/2."""
         self._opener = opener
         self._registry = registry
         self._generation = generation
@@ -78,7 +74,12 @@ class Lane:
     @property
     def idle(self) -> int:
         """Connections waiting for a request."""
-        return len(self._idle)
+        return len(self._idle) + self.trunk.idle
+
+    @property
+    def unused(self) -> bool:
+        """Nothing would be lost with it."""
+        return not self._idle and not self.trunk.links
 
     def take(self) -> Upstream | None:
         """An idle connection, or None. One that was opened before a rotation is closed instead."""
@@ -111,6 +112,7 @@ class Lane:
 
     def sweep(self, now: float) -> None:
         """Close what has been idle for too long; the oldest come first."""
+        self.trunk.sweep(now, self.idle_seconds)
         while self._idle:
             oldest = next(iter(self._idle))
             if now - oldest.idle_since < self.idle_seconds:
@@ -119,7 +121,8 @@ class Lane:
             oldest.transport.close()
 
     def close(self) -> None:
-        """Close every idle connection."""
+        """Close every idle connection, and those that speak HTTP/2 behind their last exchange."""
+        self.trunk.close()
         while self._idle:
             upstream, _ = self._idle.popitem()
             upstream.transport.close()
@@ -181,9 +184,15 @@ class Peers:
         async def plain(make: MakeProtocol) -> asyncio.Transport:
             return await _connect_plain(endpoint.ip, endpoint.port, make, limits.connect)
 
+        async def mesh_http2(make: MakeProtocol) -> asyncio.Transport:
+            return await self._connect_mesh(endpoint, contexts.client_http2_context, make)
+
+        registry, idle, size = self._registry, limits.pool_idle, limits.pool_size
         if endpoint.identity is None:
-            return Lane(plain, _never_rotated, self._registry, limits.pool_idle, limits.pool_size)
-        return Lane(mesh, lambda: contexts.client_context, self._registry, limits.pool_idle, limits.pool_size)
+            trunk = Trunk(plain, _never_rotated, registry, mesh=False)
+            return Lane(plain, _never_rotated, registry, idle, size, trunk)
+        trunk = Trunk(mesh_http2, lambda: contexts.client_http2_context, registry, mesh=True)
+        return Lane(mesh, lambda: contexts.client_context, registry, idle, size, trunk)
 
     async def _connect_mesh(
         self, endpoint: Endpoint, context: ssl.SSLContext, make: MakeProtocol
@@ -214,7 +223,7 @@ class Peers:
         for lane in self._lanes.values():
             lane.sweep(now)
         if len(self._lanes) > MAX_LANES:  # endpoints come and go; their lanes are cheap to make again
-            self._lanes = {endpoint: lane for endpoint, lane in self._lanes.items() if lane.idle}
+            self._lanes = {endpoint: lane for endpoint, lane in self._lanes.items() if not lane.unused}
 
 
 class _Handshake:
@@ -276,7 +285,12 @@ class App:
                 return await _connect_plain(host, port, make, limits.connect)
 
             lane = self._lanes[port] = Lane(
-                plain, _never_rotated, self._registry, limits.app_idle, limits.pool_size
+                plain,
+                _never_rotated,
+                self._registry,
+                limits.app_idle,
+                limits.pool_size,
+                Trunk(plain, _never_rotated, self._registry, mesh=False),
             )
         return lane
 

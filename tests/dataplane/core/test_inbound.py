@@ -49,8 +49,8 @@ def test_declared_protocols() -> None:
         (Protocol.DETECT, None),
         (Protocol.TCP, False),
         (Protocol.TLS, False),
-        (Protocol.GRPC, False),
-        (Protocol.HTTP2, False),
+        (Protocol.GRPC, True),
+        (Protocol.HTTP2, True),
     ],
 )
 def test_treatment_of_protocols(protocol: Protocol, http: bool | None) -> None:

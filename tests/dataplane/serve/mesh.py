@@ -24,7 +24,7 @@ from dataplane.serve.sockets import Address, Original, original_destination
 from dataplane.settings import Interception, Settings
 from dataplane.state import State
 from dataplane.telemetry import Telemetry
-from smi.names import ALPN_HTTP1, ALPN_TCP, ALPN_UDP, pod_dns_san
+from smi.names import ALPN_HTTP1, ALPN_HTTP2, ALPN_TCP, ALPN_UDP, pod_dns_san
 from smi.policy.codec import encode_cluster, encode_destination, encode_inbound
 from smi.policy.snapshot import (
     Backend,
@@ -79,9 +79,10 @@ class Contexts:
         with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
             file.write(key + certificate)
             file.flush()
-            spoken = [ALPN_HTTP1, ALPN_TCP, ALPN_UDP]
+            spoken = [ALPN_HTTP1, ALPN_HTTP2, ALPN_TCP, ALPN_UDP]
             self.server_context = self._context(ssl.PROTOCOL_TLS_SERVER, file.name, spoken)
             self.client_context = self._context(ssl.PROTOCOL_TLS_CLIENT, file.name, [ALPN_HTTP1])
+            self.client_http2_context = self._context(ssl.PROTOCOL_TLS_CLIENT, file.name, [ALPN_HTTP2])
             self.client_tcp_context = self._context(ssl.PROTOCOL_TLS_CLIENT, file.name, [ALPN_TCP])
             self.client_udp_context = self._context(ssl.PROTOCOL_TLS_CLIENT, file.name, [ALPN_UDP])
 

@@ -1,0 +1,822 @@
+"""One side of an HTTP/2 connection: streams, windows, limits. No sockets, no clock of its own.
+
+Bytes of the peer go into `receive`, which calls a `Handler`; what is to be sent gathers until `take`.
+States of a stream (RFC 9113 §5.1), kept as two flags because every rule asks for one of them:
+
+| state              | local_done | remote_done | received                     | we may send        |
+|--------------------|------------|-------------|------------------------------|--------------------|
+| idle               | not in `streams`, id above the last | HEADERS (server only) | HEADERS (client)   |
+| open               | no         | no          | DATA, HEADERS, RST_STREAM    | the same           |
+| half-closed local  | yes        | no          | DATA, HEADERS, RST_STREAM    | RST_STREAM, credit |
+| half-closed remote | no         | yes         | RST_STREAM                   | DATA, HEADERS, RST |
+| closed             | not in `streams`, id not above the last | nothing               | nothing            |
+
+WINDOW_UPDATE and PRIORITY are taken in every state but idle; what the peer sent on a stream before it
+heard of our RST_STREAM is ignored.
+
+Memory is bounded by windows: received bytes count against them until the owner gives credit, which
+it does once they are on their way to the next hop. While the socket is full (`blocked`) nothing of
+a stream is framed, so that a peer that does not read holds only its open streams. Frames that cost
+us more than the peer, or bring nothing, are paid for from an allowance that fills with time.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from dataplane.wire.errors import BadMessage, Fault
+from dataplane.wire.http1 import Fields
+from dataplane.wire.http2 import frames
+from dataplane.wire.http2.frames import (
+    ACK,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    HEADER,
+    HEADER_SIZE,
+    HEADERS,
+    LARGEST_WINDOW,
+    LAST_STREAM,
+    PREFACE,
+    PRIORITISED,
+    BadConnection,
+    Code,
+)
+from dataplane.wire.http2.heads import (
+    StreamRequest,
+    StreamResponse,
+    read_request,
+    read_response,
+    read_trailers,
+)
+from dataplane.wire.http2.hpack import Field, Reader, Writer
+
+STREAM_WINDOW: Final = 256 * 1024
+"""Most bytes of one stream that wait here."""
+CONNECTION_WINDOW: Final = 2 * 1024 * 1024
+"""The same for all streams of a connection."""
+FRAME_SIZE: Final = 65536
+"""Largest frame we take: fewer, larger frames cost less."""
+MAX_STREAMS: Final = 256
+"""Streams a client may have open at once."""
+ASSUMED_STREAMS: Final = 100
+"""What a server will bear until its settings say so (RFC 9113 §6.5.2 asks servers for no less)."""
+MOST_STREAMS: Final = 1000
+"""Most streams we open on one connection, whatever the server offers."""
+MAX_LIST: Final = 65536
+"""SETTINGS_MAX_HEADER_LIST_SIZE; a larger head is answered 431, one of twice the size ends the connection."""
+MAX_BLOCK: Final = 65536
+"""Bytes of one field block over all its frames."""
+MAX_CONTINUATIONS: Final = 16
+BATCH: Final = 131072
+"""Bytes framed before the socket is asked again."""
+MAX_UPDATES: Final = 2000
+"""WINDOW_UPDATE frames between two DATA frames of ours."""
+ALLOWANCE: Final = 1000.0
+"""What a peer may spend at once; ALLOWANCE_PER_SECOND is what it earns."""
+ALLOWANCE_PER_SECOND: Final = 100.0
+RESET_COST: Final = 2.0
+"""A request that is withdrawn before its answer is complete (CVE-2023-44487): 500 at once, 50 a second."""
+SETTINGS_COST: Final = 10.0
+_REMEMBERED: Final = 1024
+_DRAIN_PING: Final = b"smi-mesh"
+_LAST_OPENED: Final = 1 << 30
+
+
+class Handler(Protocol):
+    """Whoever uses a connection. May call the connection back from within any of these."""
+
+    def on_request(self, stream: Stream, head: StreamRequest, _end: bool) -> None:
+        """Server: a new stream; `stream.remote_done` says that there is no body."""
+
+    def on_refused(self, stream: Stream, error: BadMessage, _end: bool) -> None:
+        """Server: a new stream whose head cannot be used but may be answered (431)."""
+
+    def on_malformed(self, error: BadMessage) -> None:
+        """Server: a request was reset because it is malformed."""
+
+    def on_response(self, stream: Stream, head: StreamResponse, end: bool) -> None:
+        """Client: an interim or the final head."""
+
+    def on_data(self, stream: Stream, data: bytes, end: bool) -> None:
+        """Bytes of a body. The handler owes `credit` for them."""
+
+    def on_trailers(self, stream: Stream, fields: Fields) -> None:
+        """The stream's end, with fields."""
+
+    def on_reset(self, stream: Stream, code: int) -> None:
+        """The stream is gone: the peer reset it, or we did because the peer broke a rule on it."""
+
+    def on_sent(self, stream: Stream, size: int) -> None:
+        """So many bytes that had to wait in `send_data` are framed now."""
+
+    def on_settings(self) -> None:
+        """The peer's settings have changed."""
+
+    def on_goaway(self, last: int) -> None:
+        """The peer takes no new streams, and has not looked at those above `last`."""
+
+    def on_drained(self) -> None:
+        """The peer knows that we take no new streams (`shut_down` is complete)."""
+
+    def on_pong(self) -> None:
+        """A `ping` was answered."""
+
+
+class Stream:
+    """One stream. `owner` is the handler's."""
+
+    __slots__ = (
+        "end_queued",
+        "expected",
+        "headed",
+        "held",
+        "id",
+        "local_done",
+        "outbox",
+        "owed",
+        "owner",
+        "receive_window",
+        "remote_done",
+        "reset",
+        "send_window",
+    )
+
+    def __init__(self, number: int, send_window: int) -> None:
+        self.id = number
+        self.owner: Any = None
+        self.send_window = send_window
+        self.receive_window = STREAM_WINDOW
+        self.held = 0
+        """Bytes handed to the owner, for which it has not given credit."""
+        self.owed = 0
+        """Credit not told to the peer yet."""
+        self.headed = False
+        """The peer's head (the final one) has arrived."""
+        self.expected = -1
+        """Bytes of the peer's body still to come by its content-length; -1: it named none."""
+        self.local_done = False
+        self.remote_done = False
+        self.reset = False
+        self.outbox: deque[bytes | list[Field]] | None = None
+        """What could not be framed yet, in order."""
+        self.end_queued = False
+
+    @property
+    def closed(self) -> bool:
+        return self.reset or (self.local_done and self.remote_done)
+
+
+class Connection:
+    """One side. `wake` is called whenever there is something to `take` after there was nothing."""
+
+    def __init__(self, handler: Handler, wake: Callable[[], None], *, server: bool, now: float) -> None:
+        self.streams: dict[int, Stream] = {}
+        self.blocked = False
+        """Set by the owner while its socket is full; `pump` after clearing it."""
+        self.going_away = False
+        """No new streams: one side said so."""
+        self.peer_streams = MOST_STREAMS if server else ASSUMED_STREAMS
+        """Streams the peer bears at once."""
+        self._handler = handler
+        self._wake = wake
+        self._server = server
+        self._last = 0  # highest stream of the client
+        self._last_accepted = LAST_STREAM  # streams above are not served (graceful shut-down)
+        self._draining = False
+        self._out: list[bytes] = []
+        self._out_size = 0
+        self._parts: list[bytes] = []
+        self._have = 0
+        self._need = len(PREFACE) if server else HEADER_SIZE
+        self._preface = server
+        self._settled = False
+        self._block: list[bytes] | None = None  # pieces of a field block that goes on
+        self._block_of = (0, 0)
+        self._reader = Reader(2 * MAX_LIST)
+        self._writer = Writer()
+        self._send_window = frames.DEFAULT_WINDOW
+        self._receive_window = CONNECTION_WINDOW
+        self._owed = 0
+        self._initial_window = frames.DEFAULT_WINDOW
+        self._largest = frames.DEFAULT_FRAME
+        self._waiting: dict[Stream, None] = {}
+        self._ended_by_us: dict[int, None] = {}
+        self._updates = 0
+        self._allowance = ALLOWANCE
+        self._counted_at = now
+        self._now = now
+        self._introduce()
+
+    # --- sending -----------------------------------------------------------------------------------
+
+    def take(self) -> bytes:
+        """Everything to be sent now."""
+        out = self._out
+        if not out:
+            return b""
+        self._out = []
+        self._out_size = 0
+        return out[0] if len(out) == 1 else b"".join(out)
+
+    @property
+    def can_open(self) -> bool:
+        """Client: whether another stream may be opened."""
+        return not self.going_away and len(self.streams) < self.peer_streams and self._last < _LAST_OPENED
+
+    def open(self, fields: list[Field], owner: object, *, end: bool) -> Stream:
+        """Client: send a request's head on a new stream."""
+        self._last = self._last + 2 if self._last else 1
+        stream = Stream(self._last, self._initial_window)
+        stream.owner = owner
+        self.streams[stream.id] = stream
+        self._send_fields(stream, fields, end)
+        return stream
+
+    def send_head(self, stream: Stream, fields: list[Field], *, end: bool) -> None:
+        """Server: a response's head; also trailers on either side, with `end`."""
+        if stream.reset or stream.local_done or stream.end_queued:
+            return
+        if self.blocked or stream.outbox:
+            self._queue(stream, fields, end)
+        else:
+            self._send_fields(stream, fields, end)
+
+    def send_data(self, stream: Stream, data: bytes, *, end: bool) -> bool:
+        """Bytes of a body. True: all is framed. False: it waits, and `on_sent` tells how it goes on."""
+        size = len(data)
+        if stream.reset or stream.local_done or stream.end_queued:
+            return True
+        if (
+            not stream.outbox
+            and not self.blocked
+            and size <= stream.send_window
+            and size <= self._send_window
+            and size <= self._largest
+            and self._out_size < BATCH
+        ):
+            self._frame_data(stream, data, size, end)
+            return True
+        self._queue(stream, data, end)
+        self.pump()
+        return False
+
+    def credit(self, stream: Stream, size: int) -> None:
+        """So many received bytes of the stream are on their way: the peer may send as many more.
+
+        More than was received is not believed: bytes sent again on a retry were credited before.
+        """
+        size = min(size, stream.held)
+        if size and not stream.reset:
+            stream.held -= size
+            self._owe(stream, size)
+
+    def _owe(self, stream: Stream, size: int) -> None:
+        self._repay(size)
+        if stream.remote_done:
+            return
+        stream.owed += size
+        if stream.owed >= STREAM_WINDOW // 2:
+            stream.receive_window += stream.owed
+            self._emit(frames.window_update(stream.id, stream.owed))
+            stream.owed = 0
+
+    def reset(self, stream: Stream, code: int) -> None:
+        """Give a stream up. Its owner is not told, and owes no credit any more."""
+        if stream.reset or self.streams.get(stream.id) is not stream:
+            return
+        self._emit(frames.rst_stream(stream.id, code))
+        if not stream.remote_done:
+            self._ended_by_us[stream.id] = None
+            if len(self._ended_by_us) > _REMEMBERED:
+                del self._ended_by_us[next(iter(self._ended_by_us))]
+        self._forget(stream)
+
+    def pump(self) -> None:
+        """Frame what waits as far as windows and socket allow, one frame per stream in turn."""
+        waiting = self._waiting
+        starved: list[Stream] = []
+        while waiting and not self.blocked and self._out_size < BATCH:
+            stream = next(iter(waiting))
+            del waiting[stream]
+            outbox = stream.outbox
+            if not outbox:
+                continue
+            item = outbox[0]
+            if isinstance(item, list):
+                outbox.popleft()
+                self._send_fields(stream, item, stream.end_queued and not outbox)
+            elif item and self._send_window <= 0:
+                starved.append(stream)
+                continue
+            elif item and stream.send_window <= 0:
+                continue  # its WINDOW_UPDATE brings it back
+            else:
+                self._pump_data(stream, outbox, item)
+            if outbox and not stream.reset:
+                waiting[stream] = None
+        for stream in starved:
+            waiting[stream] = None
+
+    def ping(self) -> None:
+        """Ask for a sign of life; `on_pong` brings it."""
+        self._emit(frames.frame(frames.PING, 0, 0, b"liveness"))
+
+    def shut_down(self) -> None:
+        """Server: take no new streams, but let the client learn that first (RFC 9113 §6.8)."""
+        if not self._draining:
+            self._draining = True
+            self._emit(frames.goaway(LAST_STREAM, Code.NO_ERROR))
+            self._emit(frames.frame(frames.PING, 0, 0, _DRAIN_PING))
+
+    def finish_shut_down(self) -> None:
+        """The second half of `shut_down`: from here new streams are refused."""
+        if not self.going_away:
+            self.going_away = True
+            self._last_accepted = self._last
+            self._emit(frames.goaway(self._last, Code.NO_ERROR))
+
+    def fail(self, code: int) -> None:
+        """Say why the connection ends; nothing may follow."""
+        self.going_away = True
+        self._emit(frames.goaway(self._last if self._server else 0, code))
+
+    # --- receiving ---------------------------------------------------------------------------------
+
+    def receive(self, data: bytes, now: float) -> None:
+        """Bytes of the peer; `now`: a monotonic clock in seconds. Raises BadConnection, then is of no use."""
+        self._now = now
+        if self._parts:
+            self._parts.append(data)
+            self._have += len(data)
+            if self._have < self._need:
+                return
+            data = b"".join(self._parts)
+            self._parts = []
+        at, size = 0, len(data)
+        if self._preface:
+            if size < len(PREFACE):
+                if not PREFACE.startswith(data):
+                    raise BadConnection(Code.PROTOCOL_ERROR, "the connection preface is missing")
+                self._keep(data, len(PREFACE))
+                return
+            if not data.startswith(PREFACE):
+                raise BadConnection(Code.PROTOCOL_ERROR, "the connection preface is missing")
+            self._preface = False
+            at = len(PREFACE)
+        need = HEADER_SIZE
+        while size - at >= HEADER_SIZE:
+            upper, lower, kind, flags, number = HEADER.unpack_from(data, at)
+            length = (upper << 8) | lower
+            if length > FRAME_SIZE:
+                raise BadConnection(Code.FRAME_SIZE_ERROR, "a frame is larger than was agreed")
+            end = at + HEADER_SIZE + length
+            if end > size:
+                need = HEADER_SIZE + length
+                break
+            self._frame(kind, flags, number & LAST_STREAM, data[at + HEADER_SIZE : end])
+            at = end
+        if at < size:
+            self._keep(data[at:], need)
+
+    def _keep(self, data: bytes, need: int) -> None:
+        if data:
+            self._parts = [data]
+            self._have = len(data)
+            self._need = need
+
+    def _frame(self, kind: int, flags: int, number: int, payload: bytes) -> None:
+        if self._block is not None and kind != frames.CONTINUATION:
+            raise BadConnection(Code.PROTOCOL_ERROR, "a field block is interrupted")
+        if kind == DATA:
+            self._on_data(flags, number, payload)
+        elif kind == HEADERS:
+            self._on_headers(flags, number, payload)
+        elif kind == frames.WINDOW_UPDATE:
+            self._on_window_update(number, payload)
+        elif kind in _RARE:
+            _RARE[kind](self, flags, number, payload)
+        else:  # RFC 9113 §4.1: unknown types are ignored
+            self._spend(1.0)
+        if not self._settled and not (kind == frames.SETTINGS and not flags & ACK):
+            raise BadConnection(Code.PROTOCOL_ERROR, "the first frame is not SETTINGS")
+        self._settled = True
+
+    def _on_data(self, flags: int, number: int, payload: bytes) -> None:
+        if not self._settled:
+            return
+        stream = self.streams.get(number)
+        whole = len(payload)
+        self._receive_window -= whole
+        if self._receive_window < 0:
+            raise BadConnection(Code.FLOW_CONTROL_ERROR, "more than the connection's window was sent")
+        data = frames.unpadded(payload, flags) if flags & frames.PADDED else payload
+        if stream is None or stream.remote_done:
+            self._repay(whole)
+            self._late(number, stream)
+            return
+        stream.receive_window -= whole
+        if stream.receive_window < 0:
+            self._repay(whole)
+            self._break(stream, Code.FLOW_CONTROL_ERROR)
+            return
+        size = len(data)
+        if size < whole:
+            self._owe(stream, whole - size)
+        end = bool(flags & END_STREAM)
+        if not size and not end:
+            self._spend(1.0)
+        if stream.expected >= 0:
+            stream.expected -= size
+            if stream.expected < 0 or (end and stream.expected):
+                self._repay(size)
+                self._break(stream, Code.PROTOCOL_ERROR)
+                return
+        if not stream.headed:
+            self._repay(size)
+            self._break(stream, Code.PROTOCOL_ERROR)
+            return
+        if end:
+            self._remote_end(stream)
+        stream.held += size
+        self._handler.on_data(stream, data, end)
+
+    def _on_headers(self, flags: int, number: int, payload: bytes) -> None:
+        if not self._settled:
+            return
+        if not number or (self._server and not number & 1):
+            raise BadConnection(Code.PROTOCOL_ERROR, "HEADERS on a stream that a client cannot open")
+        if flags & frames.PADDED:
+            payload = frames.unpadded(payload, flags)
+        if flags & PRIORITISED:
+            if len(payload) < 5:
+                raise BadConnection(Code.FRAME_SIZE_ERROR, "HEADERS is too short for its priority")
+            if int.from_bytes(payload[:4], "big") & LAST_STREAM == number:
+                raise BadConnection(Code.PROTOCOL_ERROR, "a stream depends on itself")
+            payload = payload[5:]
+        if flags & END_HEADERS:
+            self._on_block(number, bool(flags & END_STREAM), payload)
+        else:
+            self._block = [payload]
+            self._block_of = (number, flags)
+
+    def _on_continuation(self, flags: int, number: int, payload: bytes) -> None:
+        block = self._block
+        if block is None or number != self._block_of[0]:
+            raise BadConnection(Code.PROTOCOL_ERROR, "CONTINUATION without a field block to continue")
+        block.append(payload)
+        if len(block) > MAX_CONTINUATIONS or sum(map(len, block)) > MAX_BLOCK:
+            raise BadConnection(Code.ENHANCE_YOUR_CALM, "a field block is too large")
+        if flags & END_HEADERS:
+            self._block = None
+            self._on_block(number, bool(self._block_of[1] & END_STREAM), b"".join(block))
+
+    def _on_block(self, number: int, end: bool, block: bytes) -> None:
+        """A whole field block. It is decoded in any case: the table must stay in step."""
+        fields = self._reader.read(block)
+        stream = self.streams.get(number)
+        if stream is None:
+            if not self._server or number <= self._last:
+                self._late(number, None, block=True)
+            else:
+                self._on_new(number, fields, end)
+        elif stream.remote_done:
+            self._break(stream, Code.STREAM_CLOSED)
+        elif stream.headed:
+            self._on_trailers(stream, fields, end)
+        else:
+            self._on_answer(stream, fields, end)
+
+    def _on_new(self, number: int, fields: list[Field], end: bool) -> None:
+        """A request."""
+        self._last = number
+        if number > self._last_accepted:
+            return  # RFC 9113 §6.8: the client knows that it is ignored
+        stream = Stream(number, self._initial_window)
+        if len(self.streams) >= MAX_STREAMS:
+            self._spend(1.0)
+            self._refuse(stream, Code.REFUSED_STREAM)
+            return
+        stream.headed = True
+        try:
+            head = read_request(fields)
+            if end and head.content_length > 0:
+                raise BadMessage("the content-length announces a body that does not come")
+        except BadMessage as error:
+            if error.fault is not Fault.TOO_LARGE:
+                self._spend(RESET_COST)
+                self._refuse(stream, Code.PROTOCOL_ERROR)
+                self._handler.on_malformed(error)
+                return
+            stream.remote_done = end
+            self.streams[number] = stream
+            self._handler.on_refused(stream, error, end)
+            return
+        stream.expected = head.content_length
+        stream.remote_done = end
+        self.streams[number] = stream
+        self._handler.on_request(stream, head, end)
+
+    def _on_answer(self, stream: Stream, fields: list[Field], end: bool) -> None:
+        """A response."""
+        try:
+            head = read_response(fields)
+            if head.status == 101 or (end and head.status < 200):
+                raise BadMessage("an interim response that cannot be")
+        except BadMessage:
+            self._break(stream, Code.PROTOCOL_ERROR)
+            return
+        if head.status >= 200:
+            stream.headed = True
+            if not end and head.content_length is not None:
+                stream.expected = head.content_length
+        if end:
+            self._remote_end(stream)
+        self._handler.on_response(stream, head, end)
+
+    def _on_trailers(self, stream: Stream, fields: list[Field], end: bool) -> None:
+        try:
+            trailers = read_trailers(fields)
+        except BadMessage:
+            end = False
+        if not end or stream.expected > 0:
+            self._break(stream, Code.PROTOCOL_ERROR)
+            return
+        self._remote_end(stream)
+        self._handler.on_trailers(stream, trailers)
+
+    def _on_priority(self, _flags: int, number: int, payload: bytes) -> None:
+        if not number:
+            raise BadConnection(Code.PROTOCOL_ERROR, "PRIORITY needs a stream")
+        self._spend(1.0)
+        stream = self.streams.get(number)
+        if len(payload) != 5:
+            if stream is None:
+                raise BadConnection(Code.FRAME_SIZE_ERROR, "PRIORITY has five octets")
+            self._break(stream, Code.FRAME_SIZE_ERROR)
+        elif stream is not None and int.from_bytes(payload[:4], "big") & LAST_STREAM == number:
+            self._break(stream, Code.PROTOCOL_ERROR)
+
+    def _on_rst_stream(self, _flags: int, number: int, payload: bytes) -> None:
+        if len(payload) != 4:
+            raise BadConnection(Code.FRAME_SIZE_ERROR, "RST_STREAM has four octets")
+        stream = self.streams.get(number)
+        if stream is None:
+            self._spend(1.0)
+            self._never_idle(number)
+            return
+        if self._server:
+            self._spend(RESET_COST)
+        self._forget(stream)
+        self._handler.on_reset(stream, int.from_bytes(payload, "big"))
+
+    def _on_settings(self, flags: int, number: int, payload: bytes) -> None:
+        if number:
+            raise BadConnection(Code.PROTOCOL_ERROR, "SETTINGS are for the connection")
+        if flags & ACK:
+            if payload:
+                raise BadConnection(Code.FRAME_SIZE_ERROR, "an acknowledgement of SETTINGS has no payload")
+            return
+        if len(payload) % 6:
+            raise BadConnection(Code.FRAME_SIZE_ERROR, "SETTINGS come in six octets each")
+        if self._settled:
+            self._spend(SETTINGS_COST)
+        elif not self._server:
+            self.peer_streams = MOST_STREAMS  # RFC 9113 §6.5.2: without a word, no limit
+        for at in range(0, len(payload), 6):
+            self._set(*frames.SETTING.unpack_from(payload, at))
+        self._emit(frames.frame(frames.SETTINGS, ACK, 0))
+        self._settled = True
+        self._handler.on_settings()
+        self.pump()
+
+    def _set(self, name: int, value: int) -> None:
+        """One setting of the peer (RFC 9113 §6.5.2)."""
+        if name == frames.INITIAL_WINDOW_SIZE:
+            if value > LARGEST_WINDOW:
+                raise BadConnection(Code.FLOW_CONTROL_ERROR, "the initial window is too large")
+            change = value - self._initial_window
+            self._initial_window = value
+            for stream in self.streams.values():
+                stream.send_window += change
+                if stream.send_window > LARGEST_WINDOW:
+                    raise BadConnection(Code.FLOW_CONTROL_ERROR, "a stream's window grows too large")
+                if stream.outbox:
+                    self._waiting[stream] = None
+        elif name == frames.MAX_FRAME_SIZE:
+            if not frames.DEFAULT_FRAME <= value <= frames.LARGEST_FRAME:
+                raise BadConnection(Code.PROTOCOL_ERROR, "the largest frame is out of range")
+            self._largest = min(value, FRAME_SIZE)
+        elif name == frames.HEADER_TABLE_SIZE:
+            self._writer.limit_table(value)
+        elif name == frames.MAX_CONCURRENT_STREAMS:
+            self.peer_streams = min(value, MOST_STREAMS)
+        elif name == frames.ENABLE_PUSH and (value > 1 or (value and not self._server)):
+            raise BadConnection(Code.PROTOCOL_ERROR, "ENABLE_PUSH has a value that it must not have")
+
+    def _on_push_promise(self, _flags: int, _number: int, _payload: bytes) -> None:
+        raise BadConnection(Code.PROTOCOL_ERROR, "pushed streams were not agreed to")
+
+    def _on_ping(self, flags: int, number: int, payload: bytes) -> None:
+        if number:
+            raise BadConnection(Code.PROTOCOL_ERROR, "PING is for the connection")
+        if len(payload) != 8:
+            raise BadConnection(Code.FRAME_SIZE_ERROR, "PING has eight octets")
+        if not flags & ACK:
+            self._spend(1.0)
+            self._emit(frames.frame(frames.PING, ACK, 0, payload))
+        elif payload == _DRAIN_PING and self._draining:
+            self.finish_shut_down()
+            self._handler.on_drained()
+        else:
+            self._handler.on_pong()
+
+    def _on_goaway(self, _flags: int, number: int, payload: bytes) -> None:
+        if number:
+            raise BadConnection(Code.PROTOCOL_ERROR, "GOAWAY is for the connection")
+        if len(payload) < 8:
+            raise BadConnection(Code.FRAME_SIZE_ERROR, "GOAWAY has at least eight octets")
+        self._spend(1.0)
+        self.going_away = True
+        if not self._server:
+            self._handler.on_goaway(int.from_bytes(payload[:4], "big") & LAST_STREAM)
+
+    def _on_window_update(self, number: int, payload: bytes) -> None:
+        if len(payload) != 4:
+            raise BadConnection(Code.FRAME_SIZE_ERROR, "WINDOW_UPDATE has four octets")
+        increment = int.from_bytes(payload, "big") & LARGEST_WINDOW
+        self._updates += 1
+        if self._updates > MAX_UPDATES:
+            raise BadConnection(Code.ENHANCE_YOUR_CALM, "window updates without end")
+        if not number:
+            if not increment:
+                raise BadConnection(Code.PROTOCOL_ERROR, "a window update by nothing")
+            self._send_window += increment
+            if self._send_window > LARGEST_WINDOW:
+                raise BadConnection(Code.FLOW_CONTROL_ERROR, "the connection's window grows too large")
+            self.pump()
+            return
+        stream = self.streams.get(number)
+        if stream is None:
+            self._never_idle(number)
+            return
+        stream.send_window += increment
+        if not increment:
+            self._break(stream, Code.PROTOCOL_ERROR)
+        elif stream.send_window > LARGEST_WINDOW:
+            self._break(stream, Code.FLOW_CONTROL_ERROR)
+        elif stream.outbox:
+            self._waiting[stream] = None
+            self.pump()
+
+    # --- rules on streams --------------------------------------------------------------------------
+
+    def _late(self, number: int, stream: Stream | None, *, block: bool = False) -> None:
+        """DATA or a field block where none can come any more."""
+        if stream is not None:
+            self._break(stream, Code.STREAM_CLOSED)
+            return
+        self._never_idle(number)
+        self._spend(1.0)
+        if number in self._ended_by_us:
+            return  # sent before our RST_STREAM arrived
+        if block:
+            raise BadConnection(Code.STREAM_CLOSED, "HEADERS on a closed stream")
+        self._emit(frames.rst_stream(number, Code.STREAM_CLOSED))
+
+    def _never_idle(self, number: int) -> None:
+        if not number or number > self._last or not number & 1:
+            raise BadConnection(Code.PROTOCOL_ERROR, "a frame on an idle stream")
+
+    def _break(self, stream: Stream, code: Code) -> None:
+        """The peer broke a rule that only costs it this stream."""
+        if self._server:
+            self._spend(RESET_COST)
+        self.reset(stream, code)
+        self._handler.on_reset(stream, code)
+
+    def _refuse(self, stream: Stream, code: Code) -> None:
+        """A stream that never comes into being."""
+        self._emit(frames.rst_stream(stream.id, code))
+        if not stream.remote_done:
+            self._ended_by_us[stream.id] = None
+            if len(self._ended_by_us) > _REMEMBERED:
+                del self._ended_by_us[next(iter(self._ended_by_us))]
+
+    def _remote_end(self, stream: Stream) -> None:
+        stream.remote_done = True
+        if stream.local_done:
+            self.streams.pop(stream.id, None)
+
+    def _local_end(self, stream: Stream) -> None:
+        stream.local_done = True
+        if stream.remote_done:
+            self.streams.pop(stream.id, None)
+
+    def _forget(self, stream: Stream) -> None:
+        stream.reset = True
+        self.streams.pop(stream.id, None)
+        self._waiting.pop(stream, None)
+        stream.outbox = None
+        self._repay(stream.held)
+        stream.held = 0
+
+    def _spend(self, cost: float) -> None:
+        now = self._now
+        self._allowance = (
+            min(ALLOWANCE, self._allowance + (now - self._counted_at) * ALLOWANCE_PER_SECOND) - cost
+        )
+        self._counted_at = now
+        if self._allowance < 0:
+            raise BadConnection(Code.ENHANCE_YOUR_CALM, "too many frames that bring nothing")
+
+    # --- frames ------------------------------------------------------------------------------------
+
+    def _introduce(self) -> None:
+        values = [
+            (frames.INITIAL_WINDOW_SIZE, STREAM_WINDOW),
+            (frames.MAX_FRAME_SIZE, FRAME_SIZE),
+            (frames.MAX_HEADER_LIST_SIZE, MAX_LIST),
+        ]
+        if self._server:
+            values.append((frames.MAX_CONCURRENT_STREAMS, MAX_STREAMS))
+        else:
+            self._emit(PREFACE)
+            values.append((frames.ENABLE_PUSH, 0))
+        self._emit(frames.settings(values))
+        self._emit(frames.window_update(0, CONNECTION_WINDOW - frames.DEFAULT_WINDOW))
+
+    def _emit(self, data: bytes) -> None:
+        out = self._out
+        if not out:
+            self._wake()
+        out.append(data)
+        self._out_size += len(data)
+
+    def _send_fields(self, stream: Stream, fields: list[Field], end: bool) -> None:
+        block = self._writer.write(fields)
+        size = len(block)
+        flags = END_STREAM if end else 0
+        if size <= self._largest:
+            self._emit(HEADER.pack(size >> 8, size & 255, HEADERS, flags | END_HEADERS, stream.id) + block)
+        else:
+            self._send_long_block(stream, flags, block)
+        if end:
+            self._local_end(stream)
+
+    def _send_long_block(self, stream: Stream, flags: int, block: bytes) -> None:
+        pieces = [block[at : at + self._largest] for at in range(0, len(block), self._largest)]
+        self._emit(frames.frame(HEADERS, flags, stream.id, pieces[0]))
+        for piece in pieces[1:-1]:
+            self._emit(frames.frame(frames.CONTINUATION, 0, stream.id, piece))
+        self._emit(frames.frame(frames.CONTINUATION, END_HEADERS, stream.id, pieces[-1]))
+
+    def _frame_data(self, stream: Stream, data: bytes, size: int, end: bool) -> None:
+        stream.send_window -= size
+        self._send_window -= size
+        self._updates = 0
+        self._emit(HEADER.pack(size >> 8, size & 255, DATA, END_STREAM if end else 0, stream.id))
+        if size:
+            self._out.append(data)
+            self._out_size += size
+        if end:
+            self._local_end(stream)
+
+    def _pump_data(self, stream: Stream, outbox: deque[bytes | list[Field]], item: bytes) -> None:
+        size = min(len(item), stream.send_window, self._send_window, self._largest) if item else 0
+        if size == len(item):
+            outbox.popleft()
+            self._frame_data(stream, item, size, stream.end_queued and not outbox)
+        else:
+            outbox[0] = item[size:]
+            self._frame_data(stream, item[:size], size, False)
+        if size:
+            self._handler.on_sent(stream, size)
+
+    def _queue(self, stream: Stream, item: bytes | list[Field], end: bool) -> None:
+        if stream.outbox is None:
+            stream.outbox = deque()
+        stream.outbox.append(item)
+        stream.end_queued = end
+        self._waiting[stream] = None
+
+    def _repay(self, size: int) -> None:
+        """Credit for the connection's window."""
+        self._owed += size
+        if self._owed >= CONNECTION_WINDOW // 4:
+            self._receive_window += self._owed
+            self._emit(frames.window_update(0, self._owed))
+            self._owed = 0
+
+
+_RARE: Final = {
+    frames.PRIORITY: Connection._on_priority,
+    frames.RST_STREAM: Connection._on_rst_stream,
+    frames.SETTINGS: Connection._on_settings,
+    frames.PUSH_PROMISE: Connection._on_push_promise,
+    frames.PING: Connection._on_ping,
+    frames.GOAWAY: Connection._on_goaway,
+    frames.CONTINUATION: Connection._on_continuation,
+}

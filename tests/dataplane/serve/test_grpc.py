@@ -1,0 +1,162 @@
+"""gRPC through two proxies with grpcio at both ends: all kinds of calls, statuses, deadlines, denials."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import grpc
+import grpc.aio
+import pytest
+
+from smi.policy.snapshot import Protocol
+from tests.dataplane.serve import grpc_app
+from tests.dataplane.serve.mesh import API, Mesh, Pod, match, routes, split
+from tests.dataplane.waiting import until
+
+
+async def _shop(net: Mesh, *, admit: bool = True) -> tuple[Pod, Pod, grpc.aio.Server]:
+    web, api = await net.pod("web"), await net.pod("api")
+    server, port = await grpc_app.start(api.ip)
+    web.admit()
+    if admit:
+        api.admit(net.anything())
+    else:
+        api.admit(routes(match("/shop.Echo/Down")))
+    web.reach(API, [api.endpoint(port)], protocol=Protocol.GRPC)
+    return web, api, server
+
+
+def _grpc(pod: Pod, direction: str) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for key, series in pod.telemetry._http.items():
+        if key[0] == direction:
+            for status, count in series.grpc.items():
+                found[status] = found.get(status, 0) + count
+    return found
+
+
+async def test_all_kinds_of_calls(net: Mesh) -> None:
+    web, api, server = await _shop(net)
+
+    async def numbers() -> AsyncIterator[bytes]:
+        for number in range(50):
+            yield b"%d" % number
+
+    async with grpc_app.channel(web.outbound, API) as channel:
+        call = channel.unary_unary("/shop.Echo/Unary")(b"hello", timeout=10)
+        assert await call == b"hello"
+        assert ("x-trailer", "yes") in list(await call.trailing_metadata())
+        down = channel.unary_stream("/shop.Echo/Down")(b"100", timeout=10)
+        assert [piece async for piece in down] == [b"%d" % number for number in range(100)]
+        assert await channel.stream_unary("/shop.Echo/Up")(numbers(), timeout=10) == b"90"
+        both = channel.stream_stream("/shop.Echo/Both")(numbers(), timeout=10)
+        assert [piece async for piece in both] == [b"%d" % number for number in range(50)]
+    assert web.count("outbound") == {(200, ""): 4}
+    assert _grpc(web, "outbound") == _grpc(api, "inbound") == {"0": 4}
+    await server.stop(0)
+
+
+async def test_a_conversation_is_relayed_message_by_message(net: Mesh) -> None:
+    web, _, server = await _shop(net)
+    async with grpc_app.channel(web.outbound, API) as channel:
+        call = channel.stream_stream("/shop.Echo/Both")(timeout=10)
+        for number in range(20):
+            await call.write(b"%d" % number)
+            assert await call.read() == b"%d" % number
+        await call.done_writing()
+        assert await call.read() is grpc.aio.EOF
+    await server.stop(0)
+
+
+async def test_large_messages(net: Mesh) -> None:
+    web, _, server = await _shop(net)
+    async with grpc_app.channel(web.outbound, API) as channel:
+        message = bytes(range(256)) * 32768  # 8 MiB: many windows
+        calls = [channel.unary_unary("/shop.Echo/Unary")(message, timeout=30) for _ in range(2)]
+        for call in calls:
+            assert await call == message
+    await server.stop(0)
+
+
+async def test_status_is_taken_from_trailers(net: Mesh) -> None:
+    web, api, server = await _shop(net)
+    async with grpc_app.channel(web.outbound, API) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await channel.unary_unary("/shop.Echo/Unary")(b"fail", timeout=10)
+    assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert _grpc(web, "outbound") == _grpc(api, "inbound") == {"9": 1}
+    assert b'grpc_status="9"} 1' in web.telemetry.render()
+    await server.stop(0)
+
+
+async def test_denial_has_grpcs_shape(net: Mesh) -> None:
+    """S25."""
+    web, api, server = await _shop(net, admit=False)
+    async with grpc_app.channel(web.outbound, API) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await channel.unary_unary("/shop.Echo/Unary")(b"x", timeout=10)
+        down = channel.unary_stream("/shop.Echo/Down")(b"1", timeout=10)
+        assert [piece async for piece in down] == [b"0"]
+    assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    metadata = {**dict(caught.value.initial_metadata()), **dict(caught.value.trailing_metadata())}
+    assert "; id=" in str(metadata["x-smi-mesh-denial"])
+    assert caught.value.details().startswith("smi-mesh: ")
+    assert _grpc(api, "inbound") == {"7": 1, "0": 1}
+    await server.stop(0)
+
+
+async def test_deadline_is_honoured(net: Mesh) -> None:
+    web, api, server = await _shop(net)
+    async with grpc_app.channel(web.outbound, API) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await channel.unary_unary("/shop.Echo/Unary")(b"sleep", timeout=0.2)
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    await until(lambda: web.count("outbound") and api.count("inbound"))
+    await until(lambda: not any(load.active for load in web.loads()))
+    await server.stop(0)
+
+
+async def test_cancelled_call_reaches_the_app(net: Mesh) -> None:
+    web, api, server = await _shop(net)
+    async with grpc_app.channel(web.outbound, API) as channel:
+        call = channel.stream_stream("/shop.Echo/Both")(timeout=10)
+        await call.write(b"x")
+        await call.read()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call.read()
+        await until(lambda: api.count("inbound"))
+    assert web.count("outbound") == api.count("inbound") == {(200, "truncated"): 1}
+    await server.stop(0)
+
+
+async def test_no_app_is_unavailable(net: Mesh) -> None:
+    web, _, server = await _shop(net)
+    await server.stop(0)
+    async with grpc_app.channel(web.outbound, API) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await channel.unary_unary("/shop.Echo/Unary")(b"x", timeout=10)
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_calls_of_one_connection_are_split(net: Mesh) -> None:
+    """S13: per request, though the client has one connection."""
+    web = await net.pod("web")
+    web.admit()
+    servers, clusters = [], {}
+    pods = {}
+    for name, path in (("v1", "Unary"), ("v2", "Unary")):
+        pod = pods[name] = await net.pod(name)
+        server, port = await grpc_app.start(pod.ip)
+        servers.append(server)
+        pod.admit(net.anything())
+        clusters[f"shop/{name}:8080"] = [pod.endpoint(port)]
+        assert path
+    web.reach(API, [], protocol=Protocol.GRPC, splits=[split("s", {"v1": 3, "v2": 1})], clusters=clusters)
+    async with grpc_app.channel(web.outbound, API) as channel:
+        for number in range(40):
+            assert await channel.unary_unary("/shop.Echo/Unary")(b"%d" % number, timeout=10) == b"%d" % number
+    assert (pods["v1"].count("inbound"), pods["v2"].count("inbound")) == ({(200, ""): 30}, {(200, ""): 10})
+    for server in servers:
+        await server.stop(0)
