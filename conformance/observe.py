@@ -13,7 +13,7 @@ from conformance.driver import Answer, Heard, Mesh
 from conformance.expect import expect, expect_denied, expect_exactly, expect_served, expect_shares
 
 PICKS = 300
-"""Requests that a share is judged on: tells 50/50 from 70/30 with certainty enough, in a fraction of a second."""
+"""Requests that a share is judged on: tells 50/50 from 70/30 with certainty, in a fraction of a second."""
 
 
 async def becomes_served(mesh: Mesh, app: str, url: str, *names: str, count: int = 1, **call: Any) -> None:
@@ -28,7 +28,7 @@ async def becomes_served(mesh: Mesh, app: str, url: str, *names: str, count: int
 async def becomes_shared(
     mesh: Mesh, app: str, url: str, weights: Mapping[str, int], picks: int = PICKS, **call: Any
 ) -> None:
-    """Wait until exactly the backends with a weight answer, then judge one count by the exact bound."""
+    """Wait until exactly the backends with a weight answer, then judge one count exactly."""
     partners = [name for name, weight in weights.items() if weight]
 
     async def probe() -> None:
@@ -38,6 +38,21 @@ async def becomes_shared(
     await mesh.settle()
     answers = await mesh.call(app, url, count=picks, concurrency=4, **call)
     expect_shares(weights, answers, picks)
+
+
+async def becomes_unavailable(mesh: Mesh, app: str, url: str, *, count: int = 5, **call: Any) -> None:
+    """Wait until `count` requests are all answered 503 by a proxy: the split has nobody to send to."""
+
+    async def probe() -> None:
+        await is_unavailable(mesh, app, url, count=count, **call)
+
+    await mesh.converge(probe, f"{app} → {url} answered 503")
+
+
+async def is_unavailable(mesh: Mesh, app: str, url: str, *, count: int = 1, **call: Any) -> None:
+    """Look once: every request is answered 503."""
+    answers = await mesh.call(app, url, count=count, **call)
+    expect(answers.statuses.get(503) == answers.total == count, f"expected 503 only, saw {answers}")
 
 
 async def becomes_denied(mesh: Mesh, app: str, url: str, **call: Any) -> Answer:
@@ -62,12 +77,22 @@ async def is_denied(mesh: Mesh, app: str, url: str, **call: Any) -> None:
 
 
 async def tcp_becomes_served(mesh: Mesh, app: str, host: str, port: int, *names: str, **talk: Any) -> None:
-    """Wait until TCP connections (`count`, default 1) are all answered by `names`, each of which took part."""
+    """Wait until `count` TCP connections (default 1) are all answered by `names`, each of which took part."""
 
     async def probe() -> None:
         expect_exactly(await mesh.talk(app, host, port, timeout=2.0, **talk), *names)
 
     await mesh.converge(probe, f"{app} → {host}:{port} (TCP) served by {', '.join(names)}")
+
+
+async def tcp_becomes_shared(
+    mesh: Mesh, app: str, host: str, port: int, weights: Mapping[str, int], picks: int = PICKS
+) -> None:
+    """Wait until exactly the backends with a weight take connections, then judge one count exactly."""
+    partners = [name for name, weight in weights.items() if weight]
+    await tcp_becomes_served(mesh, app, host, port, *partners, count=10 * len(partners))
+    await mesh.settle()
+    expect_shares(weights, await mesh.talk(app, host, port, count=picks, concurrency=4), picks)
 
 
 async def tcp_becomes_denied(mesh: Mesh, app: str, host: str, port: int, **talk: Any) -> Heard:
@@ -123,6 +148,16 @@ async def udp_becomes_served(mesh: Mesh, app: str, host: str, port: int, *names:
     await mesh.converge(probe, f"{app} → {host}:{port} (UDP) served by {', '.join(names)}")
 
 
+async def udp_becomes_shared(
+    mesh: Mesh, app: str, host: str, port: int, weights: Mapping[str, int], picks: int = PICKS
+) -> None:
+    """Wait until exactly the backends with a weight take flows, then judge one count exactly."""
+    partners = [name for name, weight in weights.items() if weight]
+    await udp_becomes_served(mesh, app, host, port, *partners, count=10 * len(partners))
+    await mesh.settle()
+    expect_shares(weights, await mesh.datagrams(app, host, port, count=picks, concurrency=4), picks)
+
+
 async def is_udp_denied(mesh: Mesh, app: str, host: str, port: int, server: str) -> None:
     """Look once: a datagram is not answered, and never reaches the application `server`."""
     before = await mesh.reached(server)
@@ -144,3 +179,20 @@ async def condition_becomes(
         expect(reason is None or (found is not None and found.reason == reason), text)
 
     await mesh.converge(probe, f"{kind} {name}: {condition}={status}" + (f" ({reason})" if reason else ""))
+
+
+async def event_becomes(mesh: Mesh, kind: str, name: str, reason: str, *mentions: str) -> None:
+    """Wait for a Warning event about an object, with this reason and these words in its message."""
+
+    async def probe() -> None:
+        events = await mesh.events(kind, name)
+        fitting = [
+            event
+            for event in events
+            if event.type == "Warning"
+            and event.reason == reason
+            and all(word in event.message for word in mentions)
+        ]
+        expect(fitting, f"events on {kind} {name}: {events or 'none'}")
+
+    await mesh.converge(probe, f"a Warning event {reason} on {kind} {name}")
