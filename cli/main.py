@@ -12,7 +12,12 @@ from typing import Final
 
 import click
 
-_COMMANDS: Final = {"demo": "cli.demo.command", "local": "cli.local", "version": "cli.version"}
+_COMMANDS: Final = {
+    "conformance": "cli.conformance",
+    "demo": "cli.demo.command",
+    "local": "cli.local",
+    "version": "cli.version",
+}
 """Command → the module that defines it under the same name."""
 INTERRUPTED: Final = 130
 TERMINATED: Final = 143

@@ -440,5 +440,3 @@ def _conversations(report: Mapping[str, Any]) -> Conversations:
             for heard in report["results"]
         )
     )
-
-

@@ -55,7 +55,9 @@ def standing_second(plan: Plan) -> list[Object]:
     return workload(plan, "visitor", account="client")
 
 
-def service(name: str, selector: Mapping[str, str] | None, ports: Sequence[tuple[str, int]] = PORTS) -> Object:
+def service(
+    name: str, selector: Mapping[str, str] | None, ports: Sequence[tuple[str, int]] = PORTS
+) -> Object:
     """A Service with our ports; without a selector it has no endpoints."""
     entries = [
         {"name": port_name, "port": port, "protocol": "UDP" if port_name.startswith("udp") else "TCP"}
