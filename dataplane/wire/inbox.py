@@ -10,16 +10,18 @@ from dataplane.wire.body import Chunked, Length
 from dataplane.wire.http1 import head_end
 
 _EMPTY_LINE = b"\r\n"
+_MOST_EMPTY_LINES = 8
 
 
 class Inbox:
     """Bytes in order of arrival. Bounded by whoever adds: see `__len__`."""
 
-    __slots__ = ("_at", "_data", "_scanned")
+    __slots__ = ("_at", "_data", "_empty", "_scanned")
 
     def __init__(self) -> None:
         self._data = b""
         self._at = 0  # where what is left begins
+        self._empty = 0  # empty lines before the head that is awaited
         self._scanned = 0  # how much of what is left was searched for the end of a head
 
     def __len__(self) -> int:
@@ -37,17 +39,20 @@ class Inbox:
     def head(self) -> bytes | None:
         """Take the next head, from its first byte to its empty line; None while it is incomplete.
 
-        Empty lines before it are skipped (RFC 9112 §2.2). Raises BadMessage.
+        Empty lines before it are skipped (RFC 9112 §2.2), but not for ever. Raises BadMessage.
         """
         data, at = self._data, self._at
         while data.startswith(_EMPTY_LINE, at):
             at = self._at = at + 2
             self._scanned = 0
+            self._empty += 1
+            if self._empty > _MOST_EMPTY_LINES:
+                raise BadMessage("there are too many empty lines before the request")
         end = head_end(data, at, max(self._scanned - 3, 0))
         if not end:
             self._scanned = len(data) - at
             return None
-        self._scanned = 0
+        self._scanned = self._empty = 0
         if at == 0 and end == len(data):
             self._data = b""
             return data
