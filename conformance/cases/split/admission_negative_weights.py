@@ -1,0 +1,48 @@
+"""Negative weights are refused or reported."""
+
+from __future__ import annotations
+
+from conformance.case import Case, Level
+from conformance.driver import Mesh
+from conformance.expect import expect
+from conformance.observe import becomes_served
+
+WEIGHTS = (-1, -100)
+
+
+def _split(weight: object) -> dict[str, object]:
+    backends = [{"service": "alpha", "weight": weight}, {"service": "beta", "weight": 1}]
+    return {
+        "apiVersion": "split.smi-spec.io/v1alpha4",
+        "kind": "TrafficSplit",
+        "metadata": {"name": "web"},
+        "spec": {"service": "web", "backends": backends},
+    }
+
+
+async def run(mesh: Mesh) -> None:
+    for weight in WEIGHTS:
+        refusal = await mesh.attempt_object(_split(weight))
+        if refusal is not None:
+            expect(400 <= refusal.status < 500, f"weight {weight!r}: refused with {refusal.status}")
+            continue
+        await mesh.settle()
+        conditions = await mesh.conditions("TrafficSplit", "web")
+        events = await mesh.events("TrafficSplit", "web")
+        told = any(condition.status == "False" for condition in conditions.values())
+        expect(
+            told or any(event.type == "Warning" for event in events),
+            f"weight {weight!r} is accepted without a word",
+        )
+        await mesh.delete("TrafficSplit", "web")
+    await mesh.settle()
+    await becomes_served(mesh, "client", "http://web:8080/", "alpha", "beta", "gamma", count=60)
+
+
+CASE = Case(
+    name="admission-negative-weights",
+    feature="split-admission",
+    level=Level.EXTENDED,
+    run=run,
+    rules=("S3",),
+)

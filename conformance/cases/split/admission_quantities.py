@@ -1,0 +1,56 @@
+"""v1alpha1: weights that are no quantities, or negative ones, are refused or reported."""
+
+from __future__ import annotations
+
+from conformance.case import Case, Level, SpecRef
+from conformance.driver import Mesh
+from conformance.expect import expect
+from conformance.observe import becomes_served
+
+WEIGHTS = ("-500m", "many", "1 m")
+
+
+def _split(weight: object) -> dict[str, object]:
+    backends = [{"service": "alpha", "weight": weight}, {"service": "beta", "weight": 1}]
+    return {
+        "apiVersion": "split.smi-spec.io/v1alpha1",
+        "kind": "TrafficSplit",
+        "metadata": {"name": "web"},
+        "spec": {"service": "web", "backends": backends},
+    }
+
+
+async def run(mesh: Mesh) -> None:
+    for weight in WEIGHTS:
+        refusal = await mesh.attempt_object(_split(weight))
+        if refusal is not None:
+            expect(400 <= refusal.status < 500, f"weight {weight!r}: refused with {refusal.status}")
+            continue
+        await mesh.settle()
+        conditions = await mesh.conditions("TrafficSplit", "web")
+        events = await mesh.events("TrafficSplit", "web")
+        told = any(condition.status == "False" for condition in conditions.values())
+        expect(
+            told or any(event.type == "Warning" for event in events),
+            f"weight {weight!r} is accepted without a word",
+        )
+        await mesh.delete("TrafficSplit", "web")
+    await mesh.settle()
+    await becomes_served(mesh, "client", "http://web:8080/", "alpha", "beta", "gamma", count=60)
+
+
+CASE = Case(
+    name="admission-quantities",
+    feature="split-admission",
+    level=Level.EXTENDED,
+    run=run,
+    refs=(
+        SpecRef(
+            "traffic-split",
+            "v1alpha1",
+            "Specification",
+            "Weights are resource quantities.",
+        ),
+    ),
+    rules=("S3",),
+)
