@@ -7,6 +7,7 @@ bytes; and what was searched for the end of a head is not searched again.
 from __future__ import annotations
 
 from dataplane.wire.body import Chunked, Length
+from dataplane.wire.errors import BadMessage
 from dataplane.wire.http1 import head_end
 
 _EMPTY_LINE = b"\r\n"
