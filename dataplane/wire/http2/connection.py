@@ -85,6 +85,9 @@ _DRAIN_PING: Final = b"smi-mesh"
 _LAST_OPENED: Final = 1 << 30
 
 
+Data = bytes | memoryview
+
+
 class Handler(Protocol):
     """Whoever uses a connection. May call the connection back from within any of these."""
 
@@ -160,7 +163,7 @@ class Stream:
         self.local_done = False
         self.remote_done = False
         self.reset = False
-        self.outbox: deque[bytes | list[Field]] | None = None
+        self.outbox: deque[Data | list[Field]] | None = None
         """What could not be framed yet, in order."""
         self.end_queued = False
 
@@ -186,7 +189,7 @@ class Connection:
         self._last = 0  # highest stream of the client
         self._last_accepted = LAST_STREAM  # streams above are not served (graceful shut-down)
         self._draining = False
-        self._out: list[bytes] = []
+        self._out: list[Data] = []
         self._out_size = 0
         self._parts: list[bytes] = []
         self._have = 0
@@ -219,7 +222,7 @@ class Connection:
             return b""
         self._out = []
         self._out_size = 0
-        return out[0] if len(out) == 1 else b"".join(out)
+        return b"".join(out)
 
     @property
     def can_open(self) -> bool:
@@ -773,7 +776,7 @@ class Connection:
             self._emit(frames.frame(frames.CONTINUATION, 0, stream.id, piece))
         self._emit(frames.frame(frames.CONTINUATION, END_HEADERS, stream.id, pieces[-1]))
 
-    def _frame_data(self, stream: Stream, data: bytes, size: int, end: bool) -> None:
+    def _frame_data(self, stream: Stream, data: Data, size: int, end: bool) -> None:
         stream.send_window -= size
         self._send_window -= size
         self._updates = 0
@@ -784,14 +787,15 @@ class Connection:
         if end:
             self._local_end(stream)
 
-    def _pump_data(self, stream: Stream, outbox: deque[bytes | list[Field]], item: bytes) -> None:
+    def _pump_data(self, stream: Stream, outbox: deque[Data | list[Field]], item: Data) -> None:
         size = min(len(item), stream.send_window, self._send_window, self._largest) if item else 0
         if size == len(item):
             outbox.popleft()
             self._frame_data(stream, item, size, stream.end_queued and not outbox)
         else:
-            outbox[0] = item[size:]
-            self._frame_data(stream, item[:size], size, False)
+            view = memoryview(item)  # the rest is not copied for every frame
+            outbox[0] = view[size:]
+            self._frame_data(stream, view[:size], size, False)
         if size:
             self._handler.on_sent(stream, size)
 

@@ -1,0 +1,393 @@
+"""HTTP/2 through two proxies: httpx, curl and nghttp2's h2load as clients, scripted servers."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from dataplane.serve.limits import Limits
+from dataplane.wire.http2 import Code, Connection, connection, frames
+from smi.policy.snapshot import Protocol
+from tests.dataplane.serve.mesh import API, Mesh, Pod, match, mesh, routes, split
+from tests.dataplane.waiting import until
+from tests.dataplane.wire.http2.kit import GET, OK, POST, Events
+
+TO_API = [*GET[:3], (b":authority", API.encode(), False)]
+POST_API = [*POST[:3], (b":authority", API.encode(), False)]
+
+
+class Peer(asyncio.Protocol):
+    """One end of a connection, on the codec that the proxy itself uses; `react` serves each turn."""
+
+    def __init__(self, *, server: bool, react: Callable[[Peer], None] | None = None, credit: bool = True):
+        self.events = Events(credit=credit)
+        self._server = server
+        self._react = react
+        self.lost = False
+        self.connection: Connection
+        self.transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]  # a stream's
+        self.connection = Connection(self.events, lambda: None, server=self._server, now=0.0)
+        self.events.connection = self.connection
+        self.flush()
+
+    def data_received(self, data: bytes) -> None:
+        self.connection.receive(data, asyncio.get_running_loop().time())
+        if self._react is not None:
+            self._react(self)
+        self.flush()
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        self.lost = True
+
+    def flush(self) -> None:
+        while data := self.connection.take():
+            self.transport.write(data)
+            self.connection.pump()
+
+    def heads(self) -> list[int]:
+        return [event[2] for event in self.events.seen if event[0] == "response"]
+
+
+def echo(peer: Peer) -> None:
+    """Answers what is complete: 200, with the body that came."""
+    for number, stream in list(peer.events.streams.items()):
+        if stream.remote_done:
+            del peer.events.streams[number]
+            peer.connection.send_head(stream, [*OK, (b"x-served", b"yes", False)], end=False)
+            peer.connection.send_data(stream, peer.events.data.get(number, b""), end=True)
+
+
+class App:
+    """A server at an ephemeral port of `host`."""
+
+    def __init__(self, react: Callable[[Peer], None] = echo, *, credit: bool = True) -> None:
+        self.peers: list[Peer] = []
+        self._react = react
+        self._credit = credit
+        self._server: asyncio.Server
+
+    async def start(self, host: str) -> int:
+        def accept() -> Peer:
+            self.peers.append(Peer(server=True, react=self._react, credit=self._credit))
+            return self.peers[-1]
+
+        self._server = await asyncio.get_running_loop().create_server(accept, host, 0)
+        return int(self._server.sockets[0].getsockname()[1])
+
+    def stop(self) -> None:
+        self._server.close()
+        for peer in self.peers:
+            peer.transport.abort()
+
+
+async def shop(net: Mesh, app: App | None = None, **reach: object) -> tuple[Pod, Pod, App]:
+    web, api = await net.pod("web"), await net.pod("api")
+    app = app or App()
+    port = await app.start(api.ip)
+    web.admit()
+    api.admit(net.anything())
+    web.reach(API, [api.endpoint(port)], **reach)  # type: ignore[arg-type]  # keyword arguments of reach
+    return web, api, app
+
+
+async def dial(pod: Pod, *, credit: bool = True) -> Peer:
+    loop = asyncio.get_running_loop()
+    _, peer = await loop.create_connection(lambda: Peer(server=False, credit=credit), *pod.outbound)
+    return peer
+
+
+async def test_httpx_through_two_hops(net: Mesh) -> None:
+    web, api, app = await shop(net)
+    url = f"http://{web.outbound[0]}:{web.outbound[1]}"
+    async with httpx.AsyncClient(http1=False, http2=True, trust_env=False) as client:
+        answers = await asyncio.gather(
+            *(client.post(f"{url}/{n}", content=b"%d" % n * 100, headers={"host": API}) for n in range(50))
+        )
+    assert [answer.content for answer in answers] == [b"%d" % n * 100 for n in range(50)]
+    assert {answer.http_version for answer in answers} == {"HTTP/2"}
+    assert len(app.peers) == 1  # one connection carried them all
+    [fields] = {event[4] for event in app.peers[0].events.seen if event[0] == "request" and event[1] == 1}
+    assert (b"x-forwarded-client-cert", f"By={api.identity};URI={web.identity}".encode()) in fields
+    assert web.count("outbound") == api.count("inbound") == {(200, ""): 50}
+    app.stop()
+
+
+async def test_curl_with_prior_knowledge(net: Mesh) -> None:
+    web, _, app = await shop(net)
+    if shutil.which("curl") is None:
+        pytest.skip("needs curl")
+    host, port = web.outbound
+    command = ["curl", "-sS", "--http2-prior-knowledge", "-H", f"Host: {API}", "-w", " %{http_version}"]
+    process = await asyncio.create_subprocess_exec(
+        *command, "--noproxy", "*", "-d", "hello", f"http://{host}:{port}/", stdout=-1, stderr=-1
+    )
+    out, error = await process.communicate()
+    assert (out, error) == (b"hello 2", b"")
+    app.stop()
+
+
+async def test_denial_is_403_with_the_reason(net: Mesh) -> None:
+    web, api, app = await shop(net)
+    api.admit(routes(match("/open")))
+    client = await dial(web)
+    client.connection.open(TO_API, None, end=True)
+    client.flush()
+    await until(lambda: client.heads())
+    [(_, _, status, fields, _)] = [event for event in client.events.seen if event[0] == "response"]
+    assert status == 403
+    assert b"; id=" in dict(fields)[b"x-smi-mesh-denial"]
+    await until(lambda: b"smi-mesh: " in client.events.data.get(1, b""))
+    client.transport.abort()
+    app.stop()
+
+
+async def test_requests_of_one_connection_are_split_by_header_and_weight(net: Mesh) -> None:
+    web, api, app = await shop(net, protocol=Protocol.DETECT)
+    other = App()
+    beta = await net.pod("beta")
+    beta.admit(net.anything())
+    clusters = {
+        "shop/api:8080": [api.endpoint(app._server.sockets[0].getsockname()[1])],
+        "shop/beta:8080": [beta.endpoint(await other.start(beta.ip))],
+    }
+    ab = split("ab", {"beta": 1}, [match(None, cookie=".*beta.*")])
+    web.reach(API, clusters["shop/api:8080"], splits=[ab], clusters=clusters)
+    client = await dial(web)
+    for number in range(10):
+        extra = [(b"cookie", b"a=1", False), (b"cookie", b"user=beta", False)] if number % 2 else []
+        client.connection.open([*TO_API, *extra], None, end=True)
+    client.flush()
+    await until(lambda: len(client.heads()) == 10)
+    assert (api.count("inbound"), beta.count("inbound")) == ({(200, ""): 5}, {(200, ""): 5})
+    client.transport.abort()
+    app.stop()
+    other.stop()
+
+
+@pytest.mark.timeout(20)
+async def test_a_client_that_does_not_read_holds_bounded_memory(net: Mesh) -> None:
+    """The app may send for ever; it is stopped by windows on every hop."""
+
+    def pour(peer: Peer) -> None:
+        for number, stream in list(peer.events.streams.items()):
+            del peer.events.streams[number]
+            peer.connection.send_head(stream, OK, end=False)
+            peer.connection.send_data(stream, bytes(50_000_000), end=True)
+
+    web, _, app = await shop(net, App(pour))
+    client = await dial(web, credit=False)
+    client.connection.open(TO_API, None, end=True)
+    client.flush()
+    await until(lambda: len(client.events.data.get(1, b"")) == connection.STREAM_WINDOW)
+    sent = -1
+    while sent != app.peers[0].events.sent:
+        sent = app.peers[0].events.sent
+        for _ in range(20):
+            await asyncio.sleep(0.005)
+    assert sent < 3 * connection.STREAM_WINDOW + (1 << 20)
+    other = await dial(web)  # somebody else is served meanwhile
+    other.connection.open(TO_API, None, end=True)
+    other.flush()
+    await until(lambda: other.heads())
+    client.events._credit = True
+    client.connection.credit(client.connection.streams[1], connection.STREAM_WINDOW)
+    client.flush()
+    await until(lambda: len(client.events.data[1]) == 50_000_000)
+    client.transport.abort()
+    other.transport.abort()
+    app.stop()
+
+
+async def test_a_stuck_server_stops_the_client_stream_by_stream(net: Mesh) -> None:
+    web, _, app = await shop(net, App(lambda peer: None, credit=False))
+    client = await dial(web)
+    stream = client.connection.open(POST_API, None, end=False)
+    client.connection.send_data(stream, bytes(50_000_000), end=True)
+    client.flush()
+    await until(lambda: app.peers and app.peers[0].events.data.get(1))
+    sent = -1
+    while sent != client.events.sent:
+        sent = client.events.sent
+        for _ in range(20):
+            await asyncio.sleep(0.005)
+    assert sent < 3 * connection.STREAM_WINDOW + (1 << 20)
+    client.transport.abort()
+    await until(lambda: web.count("outbound") == {(0, "client-gone"): 1})
+    await until(lambda: not any(load.active for load in web.loads()))
+    app.stop()
+
+
+async def test_refused_streams_are_sent_again(net: Mesh) -> None:
+    refused = []
+
+    def refuse_once(peer: Peer) -> None:
+        for number, stream in list(peer.events.streams.items()):
+            if not refused and stream.remote_done:
+                refused.append(number)
+                del peer.events.streams[number]
+                peer.connection.reset(stream, Code.REFUSED_STREAM)
+        echo(peer)
+
+    web, _, app = await shop(net, App(refuse_once))
+    client = await dial(web)
+    stream = client.connection.open(POST_API, None, end=False)
+    client.connection.send_data(stream, b"body", end=True)
+    client.flush()
+    await until(lambda: client.events.data.get(1) == b"body")
+    assert refused
+    assert client.heads() == [200]
+    client.transport.abort()
+    app.stop()
+
+
+@pytest.mark.parametrize(
+    ("code", "seen"), [(Code.CANCEL, Code.CANCEL), (Code.PROTOCOL_ERROR, Code.INTERNAL_ERROR)]
+)
+async def test_reset_behind_the_head_reaches_the_client(net: Mesh, code: Code, seen: Code) -> None:
+    def break_off(peer: Peer) -> None:
+        for number, stream in list(peer.events.streams.items()):
+            del peer.events.streams[number]
+            peer.connection.send_head(stream, OK, end=False)
+            peer.flush()
+            peer.connection.reset(stream, code)
+
+    web, api, app = await shop(net, App(break_off))
+    client = await dial(web)
+    client.connection.open(TO_API, None, end=True)
+    client.flush()
+    await until(lambda: ("reset", 1, seen) in client.events.seen)
+    assert web.count("outbound") == api.count("inbound") == {(200, "truncated"): 1}
+    client.transport.abort()
+    app.stop()
+
+
+async def test_reset_instead_of_a_head_is_502(net: Mesh) -> None:
+    def reset(peer: Peer) -> None:
+        for number, stream in list(peer.events.streams.items()):
+            del peer.events.streams[number]
+            peer.connection.reset(stream, Code.INTERNAL_ERROR)
+
+    web, _, app = await shop(net, App(reset))
+    client = await dial(web)
+    stream = client.connection.open(POST_API, None, end=False)
+    client.connection.send_data(stream, b"x", end=True)
+    client.flush()
+    await until(lambda: client.heads())
+    assert client.heads() == [502]
+    client.transport.abort()
+    app.stop()
+
+
+async def test_lost_server_connection_is_tried_elsewhere(net: Mesh) -> None:
+    """An idempotent request whose server goes away is answered by the other one."""
+    web, api, app = await shop(net, App(lambda peer: peer.events.streams and peer.transport.abort()))
+    two = await net.pod("two")
+    two.admit(net.anything())
+    good = App()
+    port = await good.start(two.ip)
+    web.reach(API, [api.endpoint(app._server.sockets[0].getsockname()[1]), two.endpoint(port)])
+    client = await dial(web)
+    for _ in range(10):
+        client.connection.open(TO_API, None, end=True)
+    client.flush()
+    await until(lambda: len(client.heads()) == 10)
+    assert client.heads() == [200] * 10
+    client.transport.abort()
+    app.stop()
+    good.stop()
+
+
+async def test_drain_finishes_what_is_under_way(net: Mesh) -> None:
+    web, _, app = await shop(net, App(lambda peer: None))
+    client = await dial(web)
+    client.connection.open(TO_API, None, end=True)
+    client.flush()
+    await until(lambda: app.peers and app.peers[0].events.streams)
+    draining = asyncio.ensure_future(web.running.drain(5.0))  # noqa: TID251 - a test's own task
+    await until(lambda: not client.connection.can_open)
+    assert not draining.done()
+    app.peers[0]._react = echo
+    echo(app.peers[0])
+    app.peers[0].flush()
+    await draining
+    assert client.heads() == [200]
+    await until(lambda: client.lost)
+    app.stop()
+
+
+async def test_server_that_drains_costs_no_request(net: Mesh) -> None:
+    web, _, app = await shop(net)
+    client = await dial(web)
+    for number in range(20):
+        client.connection.open(TO_API, None, end=True)
+        client.flush()
+        if number % 5 == 0 and app.peers:
+            app.peers[-1].connection.shut_down()
+            app.peers[-1].flush()
+        await until(lambda number=number: len(client.heads()) == number + 1)
+    assert client.heads() == [200] * 20
+    assert len(app.peers) > 2
+    client.transport.abort()
+    app.stop()
+
+
+async def test_rotation_retires_connections(net: Mesh) -> None:
+    web, api, app = await shop(net)
+    client = await dial(web)
+    for number in range(4):
+        client.connection.open(TO_API, None, end=True)
+        client.flush()
+        await until(lambda number=number: len(client.heads()) == number + 1)
+        web.contexts.rotate()
+    assert client.heads() == [200] * 4
+    assert api.count("inbound") == {(200, ""): 4}
+    client.transport.abort()
+    app.stop()
+
+
+async def test_a_flood_is_answered_with_goaway_and_an_outcome(net: Mesh) -> None:
+    web, _, app = await shop(net)
+    client = await dial(web)
+    client.transport.write(frames.frame(frames.PING, 0, 0, bytes(8)) * 3000)
+    await until(lambda: client.lost)
+    assert web.count("outbound") == {(400, "enhance_your_calm"): 1}
+    app.stop()
+
+
+async def test_server_that_speaks_something_else(net: Mesh) -> None:
+    web, api = await net.pod("web"), await net.pod("api")
+
+    async def grumble(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
+        await writer.drain()
+
+    port = await net.serve(api.ip, grumble)
+    web.admit()
+    api.admit(net.anything())
+    web.reach(API, [api.endpoint(port)])
+    client = await dial(web)
+    client.connection.open(TO_API, None, end=True)
+    client.flush()
+    await until(lambda: client.heads())
+    assert client.heads() == [502]
+    client.transport.abort()
+
+
+async def test_slow_answers_time_out() -> None:
+    async with mesh(Limits(tick=0.02, response=0.1)) as net:
+        web, _, app = await shop(net, App(lambda peer: None))
+        client = await dial(web)
+        client.connection.open(TO_API, None, end=True)
+        client.flush()
+        await until(lambda: client.heads())
+        assert client.heads() == [504]
+        await until(lambda: not any(load.active for load in web.loads()))
+        client.transport.abort()
+        app.stop()
