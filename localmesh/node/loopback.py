@@ -121,7 +121,8 @@ class LoopbackNetwork:
                 "A container must listen on its $(POD_IP); hard-coded mount paths are not there: values that "
                 "begin with a mountPath are rewritten to the real directory."
             ),
-            "Services are TCP only; runAsUser and runAsGroup have no effect.",
+            "Services are TCP only and UDP is not intercepted: a UDPRoute enforces nothing here.",
+            "runAsUser and runAsGroup have no effect.",
         ]
         found += [
             f"Service port {key} has no listener of its own: {why}."
