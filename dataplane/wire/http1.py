@@ -1,19 +1,18 @@
 """Heads of HTTP/1.1 messages: read strictly, written anew (RFC 9112, RFC 9110 §7.6.1).
 
-llhttp reads the fields; the rules on top close what it lets pass and what differs between servers,
-because a request that two parsers read differently is how requests are smuggled. Hop-by-hop
-fields end here. Bodies are not looked at: `body` says where they end.
+What differs between servers is refused, because a request that two parsers read differently is how
+requests are smuggled. Hop-by-hop fields end here. Bodies are not looked at: `body` says where they
+end. Field lines are read by `wire.fields`, which knows most of them already.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Final
-
-import httptools
+from typing import Final, NoReturn
 
 from dataplane.wire.body import Body, Chunked, Length, UntilClose
 from dataplane.wire.errors import BadMessage, Fault
+from dataplane.wire.fields import FIELDS, LINES
 from smi.policy.match import Request
 
 MAX_HEAD: Final = 65536
@@ -24,10 +23,16 @@ HEAD_END: Final = b"\r\n\r\n"
 
 Fields = list[tuple[bytes, bytes]]
 
-_REQUEST_LINE: Final = re.compile(
-    rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([!\"$-~\x80-\xff]+) HTTP/([0-9])\.([0-9])\r\n"
+_VERSION: Final = re.compile(rb"HTTP/[0-9]\.[0-9]")
+_TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_TARGET: Final = re.compile(rb"[!\"$-~\x80-\xff]+")
+_METHODS: Final = frozenset(
+    b"GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH COPY LOCK MKCOL MOVE PROPFIND PROPPATCH SEARCH "
+    b"UNLOCK BIND REBIND UNBIND ACL REPORT MKACTIVITY CHECKOUT MERGE M-SEARCH NOTIFY SUBSCRIBE UNSUBSCRIBE "
+    b"PURGE MKCALENDAR LINK UNLINK QUERY".split()
 )
-_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?\r\n")
+"""Methods of the IANA registry that servers know; an unknown one may have a framing of its own."""
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
 _BARE_LF: Final = re.compile(rb"(?<!\r)\n")
 _DIGITS: Final = re.compile(rb"[0-9]{1,18}")
 _MANAGED: Final = frozenset(
@@ -51,7 +56,10 @@ class RequestHead(Request):
     def __init__(self, method: bytes, target: bytes, minor: int) -> None:
         self.fields: Fields = []
         """End-to-end fields, names in lower case; the same list as `headers`."""
-        Request.__init__(self, method, target, b"", self.fields)
+        self.method = method
+        self.path = target
+        self.host = b""
+        self.headers = self.fields
         self.target = target
         """As it is to be sent on."""
         self.minor = minor
@@ -63,14 +71,6 @@ class RequestHead(Request):
         """The client does not want the connection to go on after this exchange."""
         self.upgrade: bytes | None = None
         self.te_trailers = False
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Called by llhttp."""
-        name = name.lower()
-        if name in _MANAGED:
-            self.managed.append((name, value))
-        else:
-            self.fields.append((name, value))
 
     def header(self, name: bytes) -> bytes | None:
         """As `Request.header`, with the fields that are not passed on but may be filtered for."""
@@ -103,14 +103,6 @@ class ResponseHead:
         self.close = minor == 0
         """The server will not answer another request on this connection."""
         self.upgrade: bytes | None = None
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Called by llhttp."""
-        name = name.lower()
-        if name in _MANAGED:
-            self.managed.append((name, value))
-        else:
-            self.fields.append((name, value))
 
     def body(self, method: bytes, decode: bool = False) -> Body | None:
         """The framing of the body of an answer to `method` (RFC 9112 §6.3); None if there is none.
@@ -146,31 +138,32 @@ def head_end(data: bytes, at: int = 0, searched: int = 0) -> int:
 
 def parse_request(block: bytes) -> RequestHead:
     """Read a request's head, from its first byte to its empty line. Raises BadMessage."""
-    line = _REQUEST_LINE.match(block)
-    if line is None:
+    lines = _lines(block)
+    words = lines[0].split(b" ")
+    if len(words) != 3:
         raise BadMessage("the request line is not well-formed")
-    method, target, major, minor = line.groups()
-    if major != b"1" or minor not in b"01":
-        raise BadMessage("only HTTP/1.0 and HTTP/1.1 are spoken here", Fault.VERSION)
-    head = RequestHead(method, target, int(minor))
-    _feed(httptools.HttpRequestParser(head), block)
-    if len(head.fields) + len(head.managed) > MAX_FIELDS:
-        raise BadMessage("the head has too many fields", Fault.TOO_LARGE)
+    method, target, version = words
+    if method not in _METHODS or (version != b"HTTP/1.1" and version != b"HTTP/1.0"):
+        _refuse_line(method, version)
+    if _TARGET.fullmatch(target) is None:
+        raise BadMessage("the request line is not well-formed")
+    head = RequestHead(method, target, 1 if version == b"HTTP/1.1" else 0)
+    _read_fields(head, lines)
     _settle_request(head)
     return head
 
 
 def parse_response(block: bytes) -> ResponseHead:
     """Read a response's head, from its first byte to its empty line. Raises BadMessage."""
-    line = _STATUS_LINE.match(block)
+    lines = _lines(block)
+    line = _STATUS_LINE.fullmatch(lines[0])
     if line is None:
         raise BadMessage("the status line is not well-formed")
     minor, status, reason = line.groups()
     head = ResponseHead(int(status), reason or b"", int(minor))
-    _feed(httptools.HttpResponseParser(head), block)
-    if len(head.fields) + len(head.managed) > MAX_FIELDS:
-        raise BadMessage("the head has too many fields", Fault.TOO_LARGE)
-    _settle_response(head)
+    _read_fields(head, lines)
+    if head.managed:
+        _settle_response(head)
     return head
 
 
@@ -181,7 +174,7 @@ def write_request(head: RequestHead, extra: bytes, drop: frozenset[bytes] = froz
     end-to-end fields that must not pass.
     """
     parts = [head.method, b" ", head.target, b" HTTP/1.1\r\nhost: ", head.host, b"\r\n"]
-    _write_fields(parts, head.fields, drop)
+    parts += [LINES[field] for field in head.fields if field[0] not in drop]
     if head.content_length < 0:
         parts.append(b"transfer-encoding: chunked\r\n")
     elif head.managed:
@@ -204,7 +197,7 @@ def write_response(
     `decoded`: the chunked coding was taken off the body.
     """
     parts = [b"HTTP/1.1 %d " % head.status, head.reason, b"\r\n"]
-    _write_fields(parts, head.fields, drop)
+    parts += [LINES[field] for field in head.fields if field[0] not in drop]
     if head.content_length == -1:
         if not decoded:
             parts += (b"transfer-encoding: ", _value(head.managed, b"transfer-encoding"), b"\r\n")
@@ -217,59 +210,91 @@ def write_response(
     return b"".join(parts)
 
 
-def _feed(parser: httptools.HttpRequestParser | httptools.HttpResponseParser, block: bytes) -> None:
-    try:
-        parser.feed_data(block)
-    except httptools.HttpParserUpgrade:
-        pass  # only says that what follows the head may be something else; that is decided elsewhere
-    except httptools.HttpParserInvalidMethodError:
-        raise BadMessage("the method is not known", Fault.NOT_IMPLEMENTED) from None
-    except httptools.HttpParserError:
-        raise BadMessage("the head is not well-formed") from None
+def _lines(block: bytes) -> list[bytes]:
+    """The lines of a head, without their ends; two empty ones are the last. Raises BadMessage."""
+    lines = block.split(b"\r\n")
+    if len(lines) < 3 or lines[-1] or lines[-2]:
+        raise BadMessage("the head is not complete")
+    if len(lines) - 3 > MAX_FIELDS:
+        raise BadMessage("the head has too many fields", Fault.TOO_LARGE)
+    return lines
+
+
+def _read_fields(head: RequestHead | ResponseHead, lines: list[bytes]) -> None:
+    fields, managed = head.fields, head.managed
+    for field in map(FIELDS.__getitem__, lines[1:-2]):
+        if field[0] in _MANAGED:
+            managed.append(field)
+        else:
+            fields.append(field)
+
+
+def _refuse_line(method: bytes, version: bytes) -> NoReturn:
+    """Say what is wrong with a request line of three words."""
+    if _TOKEN.fullmatch(method) is None or _VERSION.fullmatch(version) is None:
+        raise BadMessage("the request line is not well-formed")
+    if version not in (b"HTTP/1.0", b"HTTP/1.1"):
+        raise BadMessage("only HTTP/1.0 and HTTP/1.1 are spoken here", Fault.VERSION)
+    raise BadMessage("the method is not known", Fault.NOT_IMPLEMENTED)
+
+
+def _refuse_coding(value: bytes) -> NoReturn:
+    """RFC 9112 §6.1, §6.3: 400 where the end of the body cannot be known, 501 for codings inside chunked."""
+    tokens = _tokens(value)
+    if tokens[-1:] == [b"chunked"] and b"chunked" not in tokens[:-1] and tokens[0] != b"identity":
+        raise BadMessage("the only transfer coding known is chunked", Fault.NOT_IMPLEMENTED)
+    raise BadMessage("the last transfer coding is not chunked")
 
 
 def _settle_request(head: RequestHead) -> None:
     """Draw the conclusions from the managed fields."""
-    hosts = coded = 0
+    hosts = coded = lengths = 0
+    connected = False
     for name, value in head.managed:
         if name == b"host":
             hosts += 1
             head.host = value.rstrip(b" \t")
+        elif name == b"connection":
+            connected = True
         elif name == b"content-length":
+            lengths += 1
             head.content_length = _length(value)
         elif name == b"transfer-encoding":
             coded += 1
             if value.strip(b" \t").lower() != b"chunked":
-                raise BadMessage("the only transfer coding known is chunked", Fault.NOT_IMPLEMENTED)
+                _refuse_coding(value)
         elif name == b"te":
             head.te_trailers = head.te_trailers or b"trailers" in _tokens(value)
     if hosts > 1 or (hosts == 0 and head.minor == 1):
         raise BadMessage("a request needs exactly one host field")  # RFC 9112 §3.2
+    if coded + lengths > 1 or (coded and head.minor == 0):
+        raise BadMessage("the length of the body is ambiguous")  # RFC 9112 §6.1, §6.3
     if coded:
-        if coded > 1 or head.minor == 0 or _value(head.managed, b"content-length"):
-            raise BadMessage("the length of the body is ambiguous")  # RFC 9112 §6.1, §6.3
         head.content_length = -1
-    if head.managed:
+    if connected:
         _settle_connection(head)
 
 
 def _settle_response(head: ResponseHead) -> None:
+    connected = False
     for name, value in head.managed:
         if name == b"content-length":
+            if head.content_length is not None:
+                raise BadMessage("the length of the response is ambiguous")
             head.content_length = _length(value)
         elif name == b"transfer-encoding":
             if head.minor == 0 or _tokens(value)[-1:] != [b"chunked"] or head.content_length is not None:
                 raise BadMessage("the length of the response is ambiguous")
             head.content_length = -1
-    if head.managed:
+        elif name == b"connection":
+            connected = True
+    if connected:
         _settle_connection(head)
 
 
 def _settle_connection(head: RequestHead | ResponseHead) -> None:
     """RFC 9110 §7.6.1: what this connection does next, and fields that go no further."""
     tokens = {token for name, value in head.managed if name == b"connection" for token in _tokens(value)}
-    if not tokens:
-        return
     head.close = b"close" in tokens or (head.minor == 0 and b"keep-alive" not in tokens)
     nominated = tokens - _NEVER_NOMINATED
     if nominated:  # in place: `headers` of a request is the same list
@@ -303,12 +328,6 @@ def _value(fields: Fields, name: bytes) -> bytes:
         if key == name:
             return value.strip(b" \t")
     return b""
-
-
-def _write_fields(parts: list[bytes], fields: Fields, drop: frozenset[bytes]) -> None:
-    for name, value in fields:
-        if name not in drop:
-            parts += (name, b": ", value, b"\r\n")
 
 
 def _write_length(parts: list[bytes], managed: Fields) -> None:
