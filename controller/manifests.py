@@ -50,6 +50,8 @@ class InstallSettings:
     pull_policy: str = "IfNotPresent"
     interception: str = _DEFAULTS.interception.value
     """`iptables` or `explicit`."""
+    udp: str = "on"
+    """`on`: sidecars intercept UDP too; `off`: it passes them by, and they need no capability."""
     controller_address: str = _DEFAULTS.controller
     """Host name or address by which sidecars reach the controller."""
     trust_domain: str = _DEFAULTS.trust_domain
@@ -271,6 +273,7 @@ def _env(settings: InstallSettings) -> list[Manifest]:
         "SMI_MESH_PROXY_IMAGE": settings.proxy_image,
         "SMI_MESH_PROXY_PULL_POLICY": settings.pull_policy,
         "SMI_MESH_INTERCEPTION": settings.interception,
+        "SMI_MESH_UDP": settings.udp,
         "SMI_MESH_CONTROLLER": settings.controller_address,
         "SMI_MESH_TRUST_DOMAIN": settings.trust_domain,
         "SMI_MESH_CLUSTER_DOMAIN": settings.cluster_domain,

@@ -264,6 +264,15 @@ async def test_two_keys_of_one_service_share_its_turns() -> None:
     assert Counter(both) == {"shop/v1": 30, "shop/v2": 10}
 
 
+async def test_a_udp_port_of_the_same_number_has_its_own_turns() -> None:
+    state, _ = configured()
+    tcp = await two_backends(state)
+    both = {**destination("api", {"v1": 3, "v2": 1}), "protocol": "udp"}
+    udp = await known(state, "udp:10.96.0.5:8080", 1, {"destination/udp:10.96.0.5:8080": both})
+    assert Counter(taken(tcp, 1) + taken(udp, 4) + taken(tcp, 3)) == {"shop/v1": 6, "shop/v2": 2}
+    assert sorted({key[1] for key, _, _ in state.turns()}) == ["8080", "8080/udp"]
+
+
 async def test_a_backend_without_ready_endpoints_is_skipped_and_counted() -> None:
     state, _ = configured()
     target = await two_backends(state)
