@@ -60,7 +60,9 @@ def _load(path: Path, group: Group) -> Entry:
     if case.name != path.stem.replace("_", "-"):
         raise CollectError(f"{path}: the case is called {case.name!r}, expected the file's name with dashes")
     if case.group is not group:
-        raise CollectError(f"{path}: feature {case.feature} belongs to {case.group}, the file lies in {group}")
+        raise CollectError(
+            f"{path}: feature {case.feature} belongs to {case.group}, the file lies in {group}"
+        )
     if not manifest.is_file():
         raise CollectError(f"{manifest} is missing")
     text = manifest.read_text(encoding="utf-8")
@@ -115,7 +117,9 @@ def select(
     for what, names, there in zip(("group", "feature", "case"), wanted, have, strict=True):
         unknown = sorted(names - there)
         if unknown:
-            raise CollectError(f"no case has the {what} {', '.join(unknown)}: see `smi-mesh conformance list`")
+            raise CollectError(
+                f"no case has the {what} {', '.join(unknown)}: see `smi-mesh conformance list`"
+            )
     return tuple(
         entry
         for entry in known

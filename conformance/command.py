@@ -88,7 +88,7 @@ def build(embedded: Embedded | None) -> click.Group:
     @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write the YAML report.")
     @click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), help="Write JUnit XML.")
     @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write a page to read.")
-    def run(  # noqa: PLR0913 - one parameter per option
+    def run(
         groups: tuple[str, ...],
         features: tuple[str, ...],
         cases: tuple[str, ...],

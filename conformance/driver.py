@@ -194,7 +194,7 @@ class Mesh(Protocol):
         namespace: str | None = None,
     ) -> Object:
         """Patch an object: a JSON merge patch (dict) or a JSON patch (list). `kind` may be any of a core kind,
-        Deployment, or an SMI kind; `version` is `v1alpha3` or `group/v1alpha3`, default the newest served."""
+        Deployment, or an SMI kind; `version` is `v1alpha3` or with its group, default the newest served."""
 
     async def replace(self, obj: Object) -> Object:
         """PUT an object as it is (for read-modify-write cases)."""
@@ -205,7 +205,7 @@ class Mesh(Protocol):
     async def read(
         self, kind: str, name: str, *, version: str | None = None, namespace: str | None = None
     ) -> Object:
-        """Read an object in a version of its group. Raises ExpectationError if it is not there or not served."""
+        """Read an object in a version of its group. ExpectationError if it is not there or not served."""
 
     async def raw(self, path: str, query: Mapping[str, str] | None = None) -> tuple[int, Any]:
         """GET any path of the API server: (status, JSON answer)."""
@@ -234,7 +234,7 @@ class Mesh(Protocol):
         namespace: str | None = None,
         container: Mapping[str, Any] | None = None,
     ) -> None:
-        """Add a workload of the test application (account, Deployment, Service `name`) and wait until it is ready.
+        """Add a workload (account, Deployment, Service `name`) and wait until it is ready.
 
         For what the standing workloads cannot show: each costs a second. `env` is conformance.app's
         (HTTP_PORT, TCP_PORT, UDP_PORT, GREET …), `container` is merged into the container.

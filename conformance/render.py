@@ -27,7 +27,8 @@ def write_junit(run: Run) -> str:
             '<error message="interrupted: not every case ran"/></testcase></testsuite>'
         )
     body = "\n".join(suites)
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n<testsuites name="SMI conformance">\n{body}\n</testsuites>\n'
+    head = '<?xml version="1.0" encoding="UTF-8"?>'
+    return f'{head}\n<testsuites name="SMI conformance">\n{body}\n</testsuites>\n'
 
 
 def _suite(group: Group, results: list[Result]) -> str:
@@ -47,7 +48,8 @@ def _testcase(result: Result) -> str:
     if tag is None:
         return head + "/>"
     message = "".join(c for c in result.message if c in "\n\t" or ord(c) >= 32)
-    return f"{head}><{tag} message={quoteattr(message.splitlines()[0][:200] if message else '')}>{xml_escape(message)}</{tag}></testcase>"
+    short = quoteattr(message.partition("\n")[0][:200])
+    return f"{head}><{tag} message={short}>{xml_escape(message)}</{tag}></testcase>"
 
 
 _STYLE: Final = """
@@ -105,13 +107,15 @@ def document_group(run: Run, group: Group) -> tuple[str, ...]:
 def _case_row(result: Result) -> str:
     case = result.case
     refs = "".join(
-        f"<div>{escape(ref.requirement)} <small>{ref.document} {ref.version}, {escape(ref.section)}</small></div>"
+        f"<div>{escape(ref.requirement)} "
+        f"<small>{ref.document} {ref.version}, {escape(ref.section)}</small></div>"
         for ref in case.refs
     )
     rules = f"<small>{' '.join(case.rules)}</small>" if case.rules else ""
     message = f"<pre>{escape(result.message)}</pre>" if result.message else ""
     return (
         f"<tr><td><code>{case.group}/{case.name}</code><br><small>{case.feature}, {case.level}</small></td>"
-        f"<td>{refs}{rules}</td><td class={result.outcome}>{result.outcome} <small>{result.seconds:.1f} s</small>"
+        f"<td>{refs}{rules}</td>"
+        f"<td class={result.outcome}>{result.outcome} <small>{result.seconds:.1f} s</small>"
         f"{message}</td></tr>"
     )

@@ -33,7 +33,7 @@ class Progress:
     """Where a run stands; `listen` is called after every change."""
 
     total: int
-    listen: Callable[[Progress], None] = lambda progress: None
+    listen: Callable[[Progress], None] = lambda _: None
     results: list[Result] = field(default_factory=list)
     running: dict[int, str] = field(default_factory=dict)
     """Site number → what it is doing."""

@@ -41,7 +41,7 @@ class Options:
 Listen = Callable[[Progress], None]
 
 
-async def run_suite(options: Options, listen: Listen = lambda progress: None) -> Run:
+async def run_suite(options: Options, listen: Listen = lambda _: None) -> Run:
     """Run what is asked for. Ctrl-C (cancellation) ends cases, cleans up, and returns an interrupted run.
 
     Raises CollectError, ProfileError, KubeconfigError, and KubeError when the cluster is not there.

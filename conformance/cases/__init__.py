@@ -16,11 +16,11 @@ through the `Mesh`; what was made through it is removed for you):
 | `other`    | other    | a second caller, another account |
 | `outsider` | outsider | caller without a sidecar (plain text) |
 | `visitor`  | client   | caller in the namespace `mesh.second`; same account *name* as `client` |
-| `alpha`, `beta`, `gamma` | alpha, beta, gamma | servers; HTTP 8080, TCP 8090, UDP 8070 (pod ports, same on Services) |
+| `alpha`, `beta`, `gamma` | the same | servers; HTTP 8080, TCP 8090, UDP 8070, on pods and Services |
 
 All are echo applications: HTTP answers carry the server's name, TCP answers `NAME line`. Services:
-one of each name with the three ports (`http` 8080, `tcp` 8090, `udp` 8070/UDP), and `web`, which selects all three
-servers and is the root that split cases split. Additional Services are cheap: put them into the YAML
+one of each name with the three ports (`http` 8080, `tcp` 8090, `udp` 8070/UDP), and `web`, which
+selects all three servers and is the root that split cases split. Additional Services are cheap: put them into the YAML
 (selector `app: alpha`). Additional pods (`mesh.deploy`) cost a second each: only where needed.
 
 `access="open"` (default): standing TrafficTargets allow client, other and visitor everything at

@@ -272,7 +272,8 @@ class ClusterMesh(Mesh):
         if self._site.standing_grants and where == self.namespace:
             who = account or name
             if who not in world.SERVERS:
-                objects += world.grants([who], self.namespace, self.second)[3:]
+                known = world.listening(env or {}, ports)
+                objects += world.extra_grants(who, self.namespace, self.second, known)
         for obj in objects:
             placed = {**obj, "metadata": {**obj["metadata"], "namespace": where}}
             if obj["kind"] == "ServiceAccount" and await self._exists(placed):

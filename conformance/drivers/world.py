@@ -139,6 +139,23 @@ def _container(plan: Plan, name: str, env: Mapping[str, str], ports: Sequence[tu
     }
 
 
+def extra_grants(server: str, own: str, second: str, ports: Sequence[int]) -> list[Object]:
+    """The standing grants for a workload of a case's own, which may listen on other ports."""
+    name = f"standing-{server}-ports"
+    sources = [(who, own) for who in CALLERS] + [("client", second)]
+    return [
+        _smi("specs", "v1alpha4", "TCPRoute", name, {"matches": {"ports": sorted(set(ports))}}),
+        _target(f"standing-{server}", server, own, sources, [("TCPRoute", name)]),
+        _target(f"standing-{server}-udp", server, own, sources, [("UDPRoute", "standing-udp")]),
+    ]
+
+
+def listening(env: Mapping[str, str], ports: Sequence[tuple[str, int]] | None) -> list[int]:
+    """The TCP ports a workload may listen on, by what it was deployed with."""
+    named = [int(value) for key, value in env.items() if key.endswith("_PORT") and value.isdigit()]
+    return [8080, 8090, *named, *(port for _, port in ports or ())]
+
+
 def grants(servers: Sequence[str], own: str, second: str) -> list[Object]:
     """TrafficTargets that let every standing caller do everything at `servers`."""
     routes: list[Object] = [
