@@ -43,6 +43,7 @@ class Outcome(Enum):
     CONNECT_TIMEOUT = (504, "connect-timeout", "no connection to the server could be made in time")
     WRONG_PEER = (503, "wrong-peer", "the server is not who the mesh says it must be")
     OVERFLOW = (503, "overflow", "too many requests to the server are under way")
+    OVERLOAD = (503, "overload", "the proxy has no memory left for another request")
     RESET = (502, "upstream-reset", "the server closed the connection before it answered")
     BAD_RESPONSE = (502, "bad-response", "the server's answer is not well-formed")
     RESPONSE_TIMEOUT = (504, "response-timeout", "the server did not answer in time")

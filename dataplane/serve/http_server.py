@@ -22,6 +22,7 @@ from dataplane.core.retry import Loss, may_retry
 from dataplane.serve.http_client import Upstream
 from dataplane.serve.limits import Limits
 from dataplane.serve.pool import ConnectFailed, Lane, avoid
+from dataplane.serve.pressure import Pressure
 from dataplane.serve.registry import NEVER, Registry
 from dataplane.serve.sockets import reset, stream
 from dataplane.serve.tunnel import Tunnel
@@ -54,6 +55,7 @@ class Serving:
     limits: Limits
     registry: Registry
     tasks: Tasks
+    pressure: Pressure
 
 
 @dataclass(frozen=True, slots=True, eq=False)

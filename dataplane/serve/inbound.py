@@ -257,6 +257,10 @@ class _Gate:
             return self.refuse(refused(verdict))
         if verdict.note:
             inbound.admitted(verdict)
+        if inbound.serving.pressure.shedding:
+            return self.refuse(failed(Outcome.OVERLOAD))
+        if inbound.load.active >= inbound.serving.limits.requests_to_app:
+            return self.refuse(failed(Outcome.OVERFLOW))
         return self._way_to_app(verdict)
 
     def again(self, _way: Way, _tried: Sequence[Way]) -> Way | None:

@@ -39,6 +39,14 @@ class Limits:
     """Idle connections kept per endpoint."""
     requests_per_endpoint: int = 4096
     """Requests under way to one endpoint; more are answered 503."""
+    requests_to_app: int = 8192
+    """Requests under way to the local app; more are answered 503."""
+    descriptors: int = 65536
+    """Files and sockets open at once; also bounded by RLIMIT_NOFILE. Connections beyond are reset."""
+    memory: int = 1 << 30
+    """Bytes of memory the proxy may use; also bounded by its container's limit."""
+    memory_share: float = 0.85
+    """The part of that memory beyond which new requests are answered 503 and new connections reset."""
     udp_flows: int = 4096
     """UDP flows held, each direction by itself; a datagram of one more is dropped."""
     udp_flows_per_peer: int = 1024

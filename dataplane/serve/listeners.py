@@ -19,6 +19,7 @@ from dataplane.serve.inbound import Inbound
 from dataplane.serve.limits import Limits
 from dataplane.serve.outbound import Outbound
 from dataplane.serve.pool import App, Contexts, Peers
+from dataplane.serve.pressure import Pressure
 from dataplane.serve.registry import Registry
 from dataplane.serve.sockets import Original, original_destination
 from dataplane.serve.udp_inbound import UdpInbound
@@ -94,7 +95,10 @@ async def start(
     limits = limits or Limits()
     tasks = Tasks()
     registry = Registry(loop, limits.tick)
-    serving = Serving(loop, limits, registry, tasks)
+    pressure = Pressure(limits)
+    pressure.measure()
+    registry.on_tick(pressure.measure)
+    serving = Serving(loop, limits, registry, tasks, pressure)
     peers = Peers(contexts, settings.mesh_port, limits, registry)
     app = App(settings.pod_ip, limits, registry)
     ports = frozenset(
@@ -113,7 +117,8 @@ async def start(
     try:
         for factory, port in wanted:
             sock = _bind(settings.bind, port)
-            servers.append(await loop.create_server(factory, sock=sock, backlog=BACKLOG))
+            accept = pressure.guard(factory, telemetry)
+            servers.append(await loop.create_server(accept, sock=sock, backlog=BACKLOG))
     except OSError:
         registry.stop()
         for server in servers:

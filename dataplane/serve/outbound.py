@@ -176,6 +176,8 @@ class Outbound:
 
     def route(self, head: RequestHead, to: Authority) -> Decision | Coroutine[Any, Any, Decision]:
         """Decide where a request meant for `to` goes. Its head is normal already."""
+        if self.serving.pressure.shedding:
+            return self.refuse(failed(Outcome.OVERLOAD))
         target = self.state.lookup(to.key)
         if target is None:
             return self._route_later(head, to)
