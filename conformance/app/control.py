@@ -107,6 +107,9 @@ def _order(body: bytes) -> Mapping[str, object]:
 
 def read_call(order: Mapping[str, object]) -> Call:
     """Check an order for `POST /call`; raises BadOrderError naming the field."""
+    if order.get("http", "http/1.1") != "http/1.1":
+        # Sent as HTTP/1.1 all the same, it would count as proof of something that never happened.
+        raise BadOrderError(f"http={order['http']!r}: this application calls with http/1.1 only")
     return Call(
         url=_text(order, "url"),
         method=_text(order, "method", "GET"),
@@ -118,6 +121,7 @@ def read_call(order: Mapping[str, object]) -> Call:
         timeout=_number(order, "timeout", 5.0, MAX_SECONDS),
         keep_alive=order.get("keep_alive", True) is not False,
         interval=_number(order, "interval", 0.0, MAX_SECONDS),
+        http=_choice(order, "http", ("http/1.1", "http/2", "grpc")),
     )
 
 
@@ -168,6 +172,13 @@ def _text(order: Mapping[str, object], field: str, default: str | None = None) -
     value = order.get(field, default)
     if not isinstance(value, str):
         raise BadOrderError(f"{field}: expected a string")
+    return value
+
+
+def _choice(order: Mapping[str, object], field: str, known: tuple[str, ...]) -> str:
+    value = _text(order, field, known[0])
+    if value not in known:
+        raise BadOrderError(f"{field}: expected one of {', '.join(known)}, got {value!r}")
     return value
 
 

@@ -347,6 +347,8 @@ def test_summary_counts_refusals_by_reason() -> None:
         ({"url": "http://a/", "timeout": -1}, "timeout"),
         ({"url": "http://a/", "headers": {"a": "b\r\nc: d"}}, "headers"),
         ({"url": "http://a/", "headers": 7}, "headers"),
+        ({"url": "http://a/", "http": "http/2"}, "http/1.1 only"),
+        ({"url": "http://a/", "http": "grpc"}, "http/1.1 only"),
     ],
 )
 def test_orders_are_checked(fields: dict[str, object], named: str) -> None:
