@@ -8,7 +8,7 @@ from conformance.observe import becomes_shared
 
 
 async def run(mesh: Mesh) -> None:
-    await mesh.deploy("green", env={"HTTP_PORT": "8081"}, ports=[("http", 8081)])
+    await mesh.deploy("green", env={"HTTP_PORT": "8090", "TCP_PORT": "off"}, ports=[("http", 8090)])
     await mesh.apply()
     await becomes_shared(mesh, "client", "http://birds:8080/", {"alpha": 50, "green": 50})
 

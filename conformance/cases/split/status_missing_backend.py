@@ -9,10 +9,10 @@ from conformance.observe import condition_becomes
 
 async def run(mesh: Mesh) -> None:
     await mesh.apply()
-    await condition_becomes(mesh, "TrafficSplit", "web", "BackendsResolved", "False", "BackendNotFound")
-    await condition_becomes(mesh, "TrafficSplit", "web", "Accepted", "True")
+    await condition_becomes(mesh, "TrafficSplit", "shop", "BackendsResolved", "False", "BackendNotFound")
+    await condition_becomes(mesh, "TrafficSplit", "shop", "Accepted", "True")
     await mesh.apply("later")
-    await condition_becomes(mesh, "TrafficSplit", "web", "BackendsResolved", "True")
+    await condition_becomes(mesh, "TrafficSplit", "shop", "BackendsResolved", "True")
 
 
 CASE = Case(

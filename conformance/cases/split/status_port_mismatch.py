@@ -28,7 +28,7 @@ CASE = Case(
             "traffic-split",
             "v1alpha4",
             "Ports",
-            "An event, visible with `kubectl describe`, is recommended when a backend is left out for its ports.",
+            "An event, visible with `kubectl describe`, is recommended when ports leave a backend out.",
         ),
     ),
     rules=("S5", "S31"),

@@ -16,8 +16,13 @@ async def run(mesh: Mesh) -> None:
         f"v1alpha4: weights are not whole numbers: {weights}",
     )
     expect(weights[0] == 2 * weights[1], f"v1alpha4: the ratio 2 : 1 became {weights}")
-    newest["metadata"].setdefault("labels", {})["touched"] = "yes"
-    await mesh.replace(newest)
+
+    async def write_back() -> None:
+        newest = await mesh.read("TrafficSplit", "web", version="v1alpha4")
+        newest["metadata"].setdefault("labels", {})["touched"] = "yes"
+        await mesh.replace(newest)
+
+    await mesh.converge(write_back, "a write that meets no other")
     oldest = await mesh.read("TrafficSplit", "web", version="v1alpha1")
     written = [backend["weight"] for backend in oldest["spec"]["backends"]]
     expect(
