@@ -44,7 +44,7 @@ async def measure(chosen: list[str], *, quick: bool, console: Console) -> list[R
                 console.print(f"  [dim]{time.monotonic() - began:.0f} s[/dim]")
         if _CLUSTER in chosen:
             console.print(f"[bold]{_CLUSTER}[/bold]")
-            rows += await cluster(Path(folder), console.print)
+            rows += await cluster(console.print, quick=quick)
     return rows
 
 

@@ -1,4 +1,4 @@
-"""Our sidecars as processes: `python -m dataplane` in explicit mode, each at a loopback address of its own."""
+"""Our sidecars as processes: `python -m dataplane` in explicit mode, each at its own loopback address."""
 
 from __future__ import annotations
 

@@ -32,9 +32,10 @@ def envoy_command(program: str, config: dict[str, Any], folder: Path, name: str)
     return [program, "-c", str(file), "--concurrency", "1", "--log-level", "error", "--disable-hot-restart"]
 
 
-def http_proxy(port: int, upstream: int, *, server: Files | None = None, client: Files | None = None,
-               http2: bool = False) -> dict[str, Any]:  # fmt: skip
-    """An HTTP proxy at `port`; `server`: behind mTLS of its own, `client`: to an upstream that asks for it."""
+def http_proxy(
+    port: int, upstream: int, *, server: Files | None = None, client: Files | None = None, http2: bool = False
+) -> dict[str, Any]:
+    """An HTTP proxy at `port`; `server`: behind mTLS, `client`: to an upstream that asks for it."""
     manager = {
         "@type": f"{_TYPE}extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "in",

@@ -136,12 +136,12 @@ async def listening(running: Running, *addresses: Address) -> None:
                 break
 
 
-async def output_of(command: Sequence[str], seconds: float, core: int = LOAD_CORE) -> str:
-    """Standard output of a command on the load core. Raises NotStarted if it fails or takes too long."""
+async def output_of(command: Sequence[str], seconds: float, core: int | None = LOAD_CORE) -> str:
+    """Standard output of a command on one core (None: on any). Raises NotStarted on failure or delay."""
     process = await asyncio.create_subprocess_exec(
         "taskset",
         "-c",
-        str(core),
+        f"0-{(os.cpu_count() or 1) - 1}" if core is None else str(core),
         *command,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,

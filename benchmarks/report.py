@@ -15,6 +15,7 @@ _WIDTH: Final = 860
 _BAR: Final = 26
 _LEFT: Final = 380
 _SPAN: Final = 330
+_STYLE: Final = 'role="img" font-family="system-ui, sans-serif" font-size="12"'
 
 
 def _number(value: float | None) -> str:
@@ -44,12 +45,11 @@ def chart(rows: Sequence[Row]) -> str:
     shown = [row for row in rows if row.ratio is not None and row.ratio > 0]
     height = 70 + _BAR * len(shown)
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img" '
-        'font-family="system-ui, sans-serif" font-size="12">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" {_STYLE}>',
         "<title>Ratios of smi-mesh to its peers</title>",
         f'<rect width="{_WIDTH}" height="{height}" fill="#ffffff"/>',
-        '<text x="16" y="24" font-size="15" font-weight="600" fill="#1b1f24">smi-mesh ÷ peer, with goals</text>',
-        '<text x="16" y="42" fill="#57606a">logarithmic; ▲ the goal, green: met; ≤ goals: shorter is better</text>',
+        '<text x="16" y="24" font-size="15" fill="#1b1f24">smi-mesh ÷ peer, with goals</text>',
+        '<text x="16" y="42" fill="#57606a">logarithmic; ▲ goal, green: met; for ≤ shorter is better</text>',
     ]
     base = _place(1.0)
     bottom = 56 + _BAR * len(shown)
@@ -72,11 +72,12 @@ def _bar(row: Row, top: int) -> list[str]:
     assert row.ratio is not None
     colour = {True: "#2da44e", False: "#cf222e", None: "#6e7781"}[row.met]
     end, start = _place(row.ratio), _place(1 / 8)
+    width, tall = max(end - start, 1.0), _BAR - 10
     label = escape(f"{row.work} — {row.metric}"[:62])
     against = escape(f"{row.ratio:.2f} × {row.peer}")
     parts = [
-        f'<text x="{_LEFT - 8}" y="{top + 15}" text-anchor="end" fill="#1b1f24" font-size="11">{label}</text>',
-        f'<rect x="{start}" y="{top + 4}" width="{max(end - start, 1):.1f}" height="{_BAR - 10}" fill="{colour}"/>',
+        f'<text x="{_LEFT - 8}" y="{top + 15}" text-anchor="end" fill="#1b1f24">{label}</text>',
+        f'<rect x="{start}" y="{top + 4}" width="{width:.1f}" height="{tall}" fill="{colour}"/>',
         f'<text x="{_LEFT + _SPAN + 10}" y="{top + 15}" fill="#1b1f24">{against}</text>',
     ]
     if row.goal is not None:

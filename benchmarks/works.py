@@ -11,7 +11,6 @@ import asyncio
 import json
 import re
 import statistics
-import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from typing import Any, Final
 
 from benchmarks import load, ours, peers
 from benchmarks.authority import Authority, Files
-from benchmarks.controller import Controller, spiffe
+from benchmarks.controller import NAMESPACE, Controller, spiffe
 from benchmarks.ours import IN, OUT, Sidecar
 from benchmarks.processes import (
     LOAD_CORE,
@@ -28,6 +27,7 @@ from benchmarks.processes import (
     Address,
     NotStarted,
     Running,
+    cpu_seconds,
     free_ports,
     listening,
     output_of,
@@ -217,6 +217,11 @@ async def _wrk(contender: Contender, seconds: int, *arguments: str, path: str = 
         contender.latencies[f"p{name}"].append(float(value) * {"us": 1e-6, "ms": 1e-3, "s": 1.0}[unit])
 
 
+async def _wide(contender: Contender, seconds: int) -> None:
+    """Connections enough to spread over workers."""
+    await _wrk(contender, seconds, connections=64)
+
+
 async def one_hop(bench: Bench) -> list[Row]:
     """HTTP/1.1, one hop, split chosen by match, nine request headers."""
     async with AsyncExitStack() as stack:
@@ -324,7 +329,7 @@ async def opaque(bench: Bench) -> list[Row]:
             contenders.append(Contender("Envoy", ("127.0.0.1", port), "", [outer, inner]))
         for up in (False, True):
 
-            async def work(contender: Contender, seconds: int, up: bool = up) -> None:
+            async def work(contender: Contender, _: int, up: bool = up) -> None:
                 arguments = ["--connect", contender.host] * bool(contender.host) + ["--up"] * up
                 result = await _own(bench, "stream", contender, *arguments)
                 contender.done += result["bytes"]
@@ -383,7 +388,7 @@ async def handshakes(bench: Bench) -> list[Row]:
 
 async def http2(bench: Bench) -> list[Row]:
     """HTTP/2 and gRPC-shaped requests by h2load, one hop."""
-    works = (
+    works: tuple[tuple[str, str, str, list[str]], ...] = (
         ("HTTP/2 one hop (h2load -c4 -m20)", "one.h2", load.PATH, []),
         (
             "gRPC unary one hop (h2load -c4 -m20)",
@@ -499,7 +504,7 @@ async def memory(bench: Bench) -> list[Row]:
         known = wide.running.resident() / MB
     start = statistics.median(starts)
     bench.say(
-        f"  ready in {start * 1e3:.0f} ms; RSS {idle:.1f} MB idle, {used:.1f} MB, {known:.1f} MB with 100 used"
+        f"  ready in {start * 1e3:.0f} ms; RSS {idle:.1f} MB, {used:.1f} MB, with 100 used {known:.1f} MB"
     )
     big = f"RSS, {_SERVICES} services, {_SERVICES * _ENDPOINTS} endpoints, {_USED} used"
     return [
@@ -513,7 +518,7 @@ async def memory(bench: Bench) -> list[Row]:
 async def _use(wide: Sidecar, count: int) -> None:
     """Ask for services; nobody answers there, which is as good: the sidecar has to know them."""
     for number in range(count):
-        host = f"service-{number}.{ours.NAMESPACE}:{ours.WIDE_PORT}"
+        host = f"service-{number}.{NAMESPACE}:{ours.WIDE_PORT}"
         reader, writer = await asyncio.open_connection(*wide.outbound)
         writer.write(b"GET / HTTP/1.1\r\nhost: %s\r\nconnection: close\r\n\r\n" % host.encode())
         await reader.read()
@@ -599,7 +604,7 @@ async def workers(bench: Bench) -> list[Row]:
     is compared is what the workers' CPU time was worth, times the cores they evenly used.
     """
     name, metric = "--workers 2 on two cores", "requests per second of full cores"
-    values = []
+    values: list[float] = []
     for count in (1, 2):
         cores = (PROXY_CORE,) if count == 1 else (PROXY_CORE, LOAD_CORE)
         try:
@@ -610,9 +615,11 @@ async def workers(bench: Bench) -> list[Row]:
                 children = web.running.pids[-count:]
                 if count > 1 and len(web.running.pids) < count:
                     return [Row(name, metric, None, "one worker", values[0], at_least(1.8), "not yet")]
-                shares_before = [_cpu(pid) for pid in children]
-                await _rounds(bench, [contender], lambda c, s: _wrk(c, s, connections=64))
-                shares = [_cpu(pid) - before for pid, before in zip(children, shares_before, strict=True)]
+                shares_before = [cpu_seconds(pid) for pid in children]
+                await _rounds(bench, [contender], _wide)
+                shares = [
+                    cpu_seconds(pid) - before for pid, before in zip(children, shares_before, strict=True)
+                ]
         except NotStarted as failure:
             bench.say(f"  {count} workers: {failure}")
             return [
@@ -624,12 +631,6 @@ async def workers(bench: Bench) -> list[Row]:
         )
         values.append(contender.per_cpu_second * even)
     return [Row(name, metric, values[1], "one worker", values[0], at_least(1.8))]
-
-
-def _cpu(pid: int) -> float:
-    from benchmarks.processes import cpu_seconds
-
-    return cpu_seconds(pid)
 
 
 WORKS: Final[dict[str, Callable[[Bench], Any]]] = {
@@ -677,8 +678,3 @@ async def prepared(folder: Path, *, quick: bool, say: Callable[[str], None]) -> 
             )
     finally:
         await controller.stop()
-
-
-def interpreter() -> str:
-    """For the record."""
-    return f"CPython {sys.version.split()[0]}"
