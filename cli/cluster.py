@@ -25,6 +25,7 @@ from controller.manifests import InstallSettings
 from controller.settings import Interception
 from localmesh.cluster import ClusterError, Info
 from localmesh.daemon import Mode
+from localmesh.node.netns import can_intercept_udp
 
 FOLLOW_SECONDS: Final = 0.2
 """How often a followed log is looked at."""
@@ -100,6 +101,8 @@ async def _install(cluster: Cluster, options: UpOptions, say: Say) -> None:
     loopback = cluster.mode == "loopback"
     interception = Interception.EXPLICIT if loopback else Interception.IPTABLES
     settings = InstallSettings(interception=interception.value)
+    if not (loopback or await asyncio.to_thread(can_intercept_udp)):
+        settings = replace(settings, udp="off")
     if options.leaf_seconds is not None:
         settings = replace(settings, leaf_seconds=f"{options.leaf_seconds:g}")
     async with Kube.connect(cluster.kubeconfig) as kube:

@@ -132,6 +132,28 @@ def missing_tools() -> list[str]:
     return []
 
 
+_UDP_PROBE: Final = """*mangle
+:SMI-PROBE - [0:0]
+-A SMI-PROBE -p udp -i lo -m mark --mark 0x1 -m addrtype --dst-type LOCAL -j TPROXY --on-port 1
+-A SMI-PROBE -p udp -m conntrack --ctdir REPLY -j MARK --set-xmark 0x1
+COMMIT
+"""
+
+
+def can_intercept_udp() -> bool:
+    """Whether the kernel has what the mesh needs to intercept UDP; tried in a namespace of its own."""
+    name = f"smi-probe-udp-{os.getpid()}"
+    try:
+        run_command(["ip", "netns", "add", name])
+        try:
+            run_command(["nsenter", f"--net={NETNS_DIR / name}", "iptables-restore"], _UDP_PROBE)
+        finally:
+            run_command(["ip", "netns", "delete", name])
+    except NetworkError:
+        return False
+    return True
+
+
 def _used_networks() -> list[ipaddress.IPv4Network]:
     routes = json.loads(run_command(["ip", "-4", "-json", "route", "show", "table", "all"]) or "[]")
     found = []
@@ -177,12 +199,14 @@ class NetnsNetwork:
         self._dns = dns.DnsServer(domain)
         self._rules = ""
         self._attached: dict[str, str] = {}
+        self._udp = True
 
     @classmethod
     async def create(cls, cluster: str, domain: str, preferred_service_cidr: str = "") -> NetnsNetwork:
         """Sweep leftovers, claim free address blocks, build the node's namespace. Raises NetworkError."""
         plan = await asyncio.to_thread(_build_node, cluster, preferred_service_cidr)
         network = cls(cluster, domain, plan)
+        network._udp = await asyncio.to_thread(can_intercept_udp)
         udp, tcp = await asyncio.to_thread(in_namespace, network._node_path, network._dns_sockets)
         await network._dns.start(udp, tcp)
         await network.publish(ServiceTable())
@@ -284,11 +308,16 @@ class NetnsNetwork:
             self._rules = rules
 
     def limits(self) -> list[str]:
-        return [
+        found = [
             "Pods have no way out of this machine; DNS answers cluster names only.",
             "Services balance at random; sessionAffinity and externalTrafficPolicy have no effect.",
             "NodePorts answer on the node's address, not on localhost.",
         ]
+        if not self._udp:
+            found.append(
+                "UDP is not intercepted (the kernel lacks TPROXY): a UDPRoute enforces nothing here."
+            )
+        return found
 
     async def close(self) -> None:
         await self._dns.close()
