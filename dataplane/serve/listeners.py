@@ -13,8 +13,8 @@ import socket
 from typing import Final
 
 from dataplane.core.outbound import Router
-from dataplane.serve.http_server import Serving
 from dataplane.serve.datagrams import Intercepted, Listener, Replies
+from dataplane.serve.http_server import Serving
 from dataplane.serve.inbound import Inbound
 from dataplane.serve.limits import Limits
 from dataplane.serve.outbound import Outbound
