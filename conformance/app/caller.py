@@ -14,11 +14,15 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from conformance.app.echo import SERVER_HEADER
 from conformance.app.http1 import MAX_HEAD, BadMessageError, Request, Response, encode_request, read_response
 from conformance.app.settings import Proxy
+
+if TYPE_CHECKING:
+    from conformance.app.http2 import Http2
 
 
 class Failure(StrEnum):
@@ -53,6 +57,8 @@ class Call:
     keep_alive: bool = True
     interval: float = 0.0
     """Seconds each worker pauses between its requests."""
+    http: str = "http/1.1"
+    """`http/1.1`, `http/2` with prior knowledge, or `grpc` (a unary call)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,13 +145,17 @@ def _turns(call: Call) -> _Turns:
 
 
 async def _work(call: Call, address: Address, turns: _Turns, report: Report) -> None:
-    line = _Line(address)
+    line = _Line(address, http2=call.http != "http/1.1")
     request = Request(
         call.method,
         address.target,
         _request_headers(call, address),
         call.body.encode(),
     )
+    if call.http == "grpc":
+        from conformance.app.http2 import grpc_request
+
+        request = grpc_request(request)
     while turns.take():
         report.results.append(await _exchange(line, request, call, report))
         if call.interval:
@@ -206,20 +216,32 @@ class _StaleError(Exception):
 class _Line:
     """One worker's connection, opened when needed."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, *, http2: bool = False) -> None:
         self._address = address
+        self._speaks_http2 = http2
+        self._http2: Http2 | None = None
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     @property
     def open(self) -> bool:
         return self._streams is not None
 
+    async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await dial(*self._address.connect)
+        if self._speaks_http2:
+            from conformance.app.http2 import Http2  # here: others start with the standard library
+
+            self._http2 = Http2(reader, writer, client=True)
+        return reader, writer
+
     async def ask(self, request: Request) -> Response:
         """One exchange; raises _StaleError before the first byte of an answer, NoAnswerError after it."""
         if self._streams is None:
-            self._streams = await dial(*self._address.connect)
+            self._streams = await self._open()
         reader, writer = self._streams
         try:
+            if self._http2 is not None:
+                return await self._http2.ask(request)
             writer.write(encode_request(request))
             await writer.drain()
             response, close = await read_response(reader, request.method)
@@ -241,7 +263,7 @@ class _Line:
         if self._streams is None:
             return
         writer = self._streams[1]
-        self._streams = None
+        self._streams = self._http2 = None
         writer.close()
         with suppress(OSError):
             await writer.wait_closed()

@@ -107,9 +107,6 @@ def _order(body: bytes) -> Mapping[str, object]:
 
 def read_call(order: Mapping[str, object]) -> Call:
     """Check an order for `POST /call`; raises BadOrderError naming the field."""
-    if order.get("http", "http/1.1") != "http/1.1":
-        # Sent as HTTP/1.1 all the same, it would count as proof of something that never happened.
-        raise BadOrderError(f"http={order['http']!r}: this application calls with http/1.1 only")
     return Call(
         url=_text(order, "url"),
         method=_text(order, "method", "GET"),

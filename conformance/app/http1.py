@@ -79,12 +79,17 @@ def wants_close(version: str, headers: Headers) -> bool:
 
 
 async def read_request_head(reader: asyncio.StreamReader) -> Request | None:
-    """Read one request head; None when the peer closed between requests. The body is still unread."""
+    """Read one request head; None when the peer closed between requests. The body is still unread.
+
+    The preface of HTTP/2 reads as a request `PRI *` of version HTTP/2.0.
+    """
     head = await _read_head(reader)
     if head is None:
         return None
     start, headers = _parse_head(head)
     parts = start.split(" ")
+    if parts == ["PRI", "*", "HTTP/2.0"]:  # the beginning of HTTP/2 (RFC 9113 §3.4)
+        return Request("PRI", "*", headers, b"", "HTTP/2.0")
     if len(parts) != 3 or not all(parts) or parts[2] not in ("HTTP/1.1", "HTTP/1.0"):
         raise BadMessageError(f"not an HTTP/1.1 request line: {start[:80]!r}")
     return Request(parts[0], parts[1], headers, b"", parts[2])

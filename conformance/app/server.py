@@ -77,6 +77,9 @@ class HttpServer:
         """Serve one request; False when the connection is to end."""
         self._waiting.add(writer)
         head = await read_request_head(reader)
+        if head is not None and head.version == "HTTP/2.0":
+            await self._serve_http2(reader, writer)
+            return False
         self._waiting.discard(writer)
         if head is None:
             return False
@@ -88,6 +91,11 @@ class HttpServer:
             self._busy -= 1
             if not self._busy:
                 self._quiet.set()
+
+    async def _serve_http2(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        from conformance.app.http2 import Http2  # here: others start with the standard library
+
+        await Http2(reader, writer, client=False).serve(self._handler)
 
     async def _answer(
         self, head: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

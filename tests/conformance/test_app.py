@@ -347,8 +347,7 @@ def test_summary_counts_refusals_by_reason() -> None:
         ({"url": "http://a/", "timeout": -1}, "timeout"),
         ({"url": "http://a/", "headers": {"a": "b\r\nc: d"}}, "headers"),
         ({"url": "http://a/", "headers": 7}, "headers"),
-        ({"url": "http://a/", "http": "http/2"}, "http/1.1 only"),
-        ({"url": "http://a/", "http": "grpc"}, "http/1.1 only"),
+        ({"url": "http://a/", "http": "http/3"}, "http"),
     ],
 )
 def test_orders_are_checked(fields: dict[str, object], named: str) -> None:
@@ -446,3 +445,36 @@ async def test_udp_flows_have_a_port_each_and_silence_is_a_timeout() -> None:
 def test_udp_orders_are_checked(fields: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(fields))):
         read_flows({"host": "h", "port": 1, **fields})
+
+
+@pytest.mark.parametrize(("http", "method"), [("http/2", "POST"), ("http/2", "HEAD"), ("grpc", "GET")])
+async def test_http2_and_grpc_are_spoken_on_the_same_port(http: str, method: str) -> None:
+    async with running() as app:
+        url = f"http://127.0.0.1:{http_port(app)}/echo.Echo/Say?bytes=200000"
+        body = "" if method == "HEAD" else "q" * 100_000
+        report = await send(Call(url, method=method, http=http, body=body, count=3), None)
+    assert [(result.status, result.server, result.error) for result in report.results] == [
+        (200, "api", None)
+    ] * 3
+    for result in report.results:
+        headers = dict(result.headers)
+        assert headers.get("grpc-status") == ("0" if http == "grpc" else None)
+        if method != "HEAD":
+            seen = json.loads(result.body.partition(b"\n")[0])
+            assert (seen["method"], seen["body_bytes"]) == ("POST", 100_000)
+
+
+async def test_a_grpc_failure_has_a_status_of_grpc() -> None:
+    async with running() as app:
+        url = f"http://127.0.0.1:{http_port(app)}/echo.Echo/Say?status=503"
+        report = await send(Call(url, http="grpc"), None)
+    assert dict(report.results[0].headers)["grpc-status"] == "2"
+
+
+@pytest.mark.parametrize(("server", "failure"), [(_ignore, Failure.TIMEOUT), (_babble, Failure.CLOSED)])
+async def test_a_peer_that_does_not_speak_http2_has_a_name(server: object, failure: Failure) -> None:
+    listener = await asyncio.start_server(server, "127.0.0.1", 0)  # type: ignore[arg-type] # a callback
+    async with listener:
+        port = listener.sockets[0].getsockname()[1]
+        report = await send(Call(f"http://127.0.0.1:{port}/", http="http/2", timeout=0.3), None)
+    assert report.results[0].error is failure
