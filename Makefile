@@ -7,7 +7,7 @@ BIN := .venv/bin
 RUN := .venv/.run-ready
 DEV := .venv/.dev-ready
 
-.PHONY: help demo test unit e2e check bench docs charts system clean
+.PHONY: help demo test unit e2e check bench fuzz docs charts system clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9]*\):.*## /  make \1\t/p' Makefile
@@ -33,6 +33,10 @@ bench: $(DEV) system ## the sidecar beside Envoy, nginx and HAProxy; QUICK=1: un
 	@sh .ci/bench-packages
 	$(BIN)/pip install -q --group bench || echo "no Envoy: its columns stay empty"
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
+
+fuzz: $(DEV) ## coverage-guided, FUZZ_SECONDS=60 for each target, FUZZ_TARGETS="path codec" for some
+	$(BIN)/pip install -q --group fuzz
+	$(BIN)/python -m fuzz --seconds $(or $(FUZZ_SECONDS),60) $(FUZZ_TARGETS)
 
 docs: $(DEV) ## the documentation site, strict
 	$(BIN)/pip install -q --group docs

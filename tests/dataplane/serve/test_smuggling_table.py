@@ -56,7 +56,8 @@ REFUSED: dict[str, dict[str, str]] = {
         "CL with TE identity": f"{POST}Content-Length: 1\r\nTransfer-Encoding: identity\r\n\r\na",
         "CL with empty TE": f"{POST}Content-Length: 1\r\nTransfer-Encoding:\r\n\r\na",
         "CL nominated as hop-by-hop with TE": (
-            f"{POST}Connection: content-length\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n{END}"
+            f"{POST}Connection: content-length\r\nContent-Length: 1\r\n"
+            f"Transfer-Encoding: chunked\r\n\r\n{END}"
         ),
         "TE nominated as hop-by-hop with CL": (
             f"{POST}Connection: transfer-encoding\r\nContent-Length: 1\r\n"

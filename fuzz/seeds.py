@@ -1,0 +1,83 @@
+"""Writes the seed corpus: `python -m fuzz.seeds`. What it writes is checked in."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from dataplane.wire.http2.frames import frame, settings
+from dataplane.wire.http2.hpack import Writer
+from smi.policy.codec import encode_cluster, encode_destination, encode_inbound
+from smi.policy.snapshot import Backend, Destination, Endpoint, Grant, Inbound, PortSet, Protocol, Split
+
+_WRITER = Writer()
+_BLOCK = _WRITER.write(
+    [
+        (b":method", b"POST", True),
+        (b":scheme", b"http", True),
+        (b":path", b"/a", True),
+        (b"x", b"y" * 40, True),
+    ]
+)
+_ANSWER = Writer().write([(b":status", b"200", True), (b"content-length", b"1", True)])
+
+SEEDS: dict[str, tuple[bytes, ...]] = {
+    "http1_request": (
+        b"GET /a?b HTTP/1.1\r\nHost: a:80\r\nX: y\r\n\r\n",
+        b"POST http://a/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTE: trailers\r\n\r\n",
+        b"POST / HTTP/1.0\r\nContent-Length: 5\r\nConnection: keep-alive, x\r\nX: 1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: [::1]:1\r\nConnection: upgrade\r\nUpgrade: websocket, h2c\r\n\r\n",
+    ),
+    "http1_response": (
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nSet-Cookie: a=b\r\n\r\n",
+        b"HTTP/1.1 200 \r\nTransfer-Encoding: gzip, chunked\r\nConnection: close\r\n\r\n",
+        b"HTTP/1.1 101 x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+        b"HTTP/1.0 404\r\n\r\n",
+    ),
+    "body": (b"\x01" + b"1;a=b\r\nx\r\nA\r\n0123456789\r\n0\r\nX-Sum: 1\r\n\r\nNEXT", b"\x030\r\n\r\n"),
+    "inbox": (b"\x02\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\nGET /b HTTP/1.1\r\nHost: a\r\n\r\nrest",),
+    "http2_server": (
+        settings([(3, 100), (4, 1000)]) + frame(1, 4, 1, _BLOCK) + frame(0, 1, 1, b"body"),
+        settings([])
+        + frame(1, 0, 1, _BLOCK[:9])
+        + frame(9, 4, 1, _BLOCK[9:])
+        + frame(3, 0, 1, b"\0\0\0\x08"),
+        settings([]) + frame(6, 0, 0, b"12345678") + frame(8, 0, 0, b"\0\0\1\0") + frame(7, 0, 0, b"\0" * 8),
+    ),
+    "http2_client": (
+        settings([(1, 0)]) + frame(4, 1, 0) + frame(1, 4, 1, _ANSWER) + frame(0, 1, 1, b"x"),
+        settings([]) + frame(1, 5, 1, _ANSWER[:1]) + frame(7, 0, 0, b"\0" * 8),
+    ),
+    "hpack": (_BLOCK, _ANSWER, b"\x3f\xe1\x1f\x82", b"\x40\x01a\x01b\xbe"),
+    "names": (b"api.shop:8080", b"[::1]:80", b"http://a:1/b?c", b"GET / HTTP/1.1\r\n", b"\x16\x03\x01"),
+    "path": (b"/a/../b//c?d=/../", b"/%61%2f%2e%2E/x", b"*", b"/a;b/\xc0\xaf", b"/%252e"),
+    "datagrams": (b"\0\0\0\1\0\2\0ab" + b"\0\0\0\1\0\0\1",),
+    "codec": tuple(
+        json.dumps(value).encode()
+        for value in (
+            encode_inbound(
+                Inbound(
+                    "a/b", "spiffe://a/b", grants=(Grant("a/t", frozenset({"x"}), tcp=PortSet(every=True)),)
+                )
+            ),
+            encode_destination(
+                Destination(
+                    "a/b", 80, Protocol.HTTP, "a/b:80", (Split("a/s", None, (Backend("a/c", 1, "a/c:80"),)),)
+                )
+            ),
+            encode_cluster((Endpoint("10.0.0.1", 80, "a/b", "spiffe://a/b"), Endpoint("::1", 1))),
+        )
+    ),
+}
+
+
+def main() -> None:
+    for name, seeds in SEEDS.items():
+        folder = Path(__file__).parent / "corpus" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, seed in enumerate(seeds):
+            (folder / f"seed-{number}").write_bytes(seed)
+
+
+if __name__ == "__main__":
+    main()

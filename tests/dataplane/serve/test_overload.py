@@ -1,0 +1,140 @@
+"""Too much of everything: refused in time, with a reason, and without harm to others."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dataplane.serve import pressure
+from dataplane.serve.limits import Limits
+from dataplane.serve.pressure import Pressure
+from tests.dataplane.serve.http import Echo, get, plain, read_message
+from tests.dataplane.serve.mesh import API, QUICK, Mesh, Pod, two_hops
+from tests.dataplane.waiting import until
+
+OTHER = "other.shop:8080"
+
+
+def shed(pod: Pod) -> str:
+    lines = pod.telemetry.render().decode().splitlines()
+    return "\n".join(line for line in lines if line.startswith("smi_mesh_connections_refused_total{"))
+
+
+async def test_requests_are_shed_before_memory_goes(net: Mesh) -> None:
+    """Connections live on, and so do their requests once there is memory again."""
+    echo = Echo()
+    web, _ = await two_hops(net, echo)
+    client = await net.client(web.outbound)
+    assert (await client.ask(get(API))).status == 200
+    squeezed = web.running._serving.pressure
+    resident, squeezed._resident = squeezed._resident, lambda: 1 << 62
+    await until(lambda: squeezed.shedding)
+    answer = await client.ask(get(API))
+    assert (answer.status, answer.get("x-smi-mesh-reason")) == (503, "overload")
+    late = await net.client(web.outbound)
+    with pytest.raises(ConnectionResetError):
+        await late.closed()
+    assert shed(web) == 'smi_mesh_connections_refused_total{reason="memory"} 1'
+    squeezed._resident = resident
+    await until(lambda: not squeezed.shedding)
+    assert (await client.ask(get(API))).status == 200
+    assert web.count("outbound") == {(200, ""): 2, (503, "overload"): 1}
+    assert len(echo.seen) == 2
+
+
+async def test_the_inbound_side_sheds_too(net: Mesh) -> None:
+    web, api = await two_hops(net, Echo())
+    client = await net.client(web.outbound)
+    assert (await client.ask(get(API))).status == 200
+    api.running._serving.pressure._resident = lambda: 1 << 62
+    await until(lambda: api.running._serving.pressure.shedding)
+    answer = await client.ask(get(API))
+    assert (answer.status, api.count("inbound")) == (503, {(200, ""): 1, (503, "overload"): 1})
+
+
+async def test_connections_are_bounded(net: Mesh) -> None:
+    web, _ = await two_hops(net, Echo())
+    first = await net.client(web.outbound)
+    assert (await first.ask(get(API))).status == 200
+    bounded = web.running._serving.pressure
+    bounded._connections = 1
+    await until(lambda: bounded._open > 1)
+    second = await net.client(web.outbound)
+    with pytest.raises(ConnectionResetError):
+        await second.closed()
+    assert shed(web) == 'smi_mesh_connections_refused_total{reason="connections"} 1'
+    assert (await first.ask(get(API))).status == 200
+
+
+async def test_requests_to_the_app_are_bounded(net: Mesh) -> None:
+    go = asyncio.Event()
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_message(reader)
+        await go.wait()
+        writer.write(plain("app"))
+
+    net.limits = replace(QUICK, requests_to_app=2)
+    web, api = await two_hops(net, slow)
+    clients = [await net.client(web.outbound) for _ in range(3)]
+    for client in clients[:2]:
+        client.send(get(API))
+    await until(lambda: sum(load.active for load in web.loads()) == 2 and api.running.connections == 2)
+    answer = await clients[2].ask(get(API))
+    assert (answer.status, answer.get("x-smi-mesh-reason")) == (503, "overflow")
+    go.set()
+    assert [(await client.receive()).status for client in clients[:2]] == [200, 200]
+
+
+async def test_a_stuck_server_does_not_slow_others(net: Mesh) -> None:
+    async def stuck(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await read_message(reader)
+        await asyncio.Event().wait()
+
+    web, api = await two_hops(net, stuck)
+    port = await net.serve(api.ip, Echo())
+    web.reach(OTHER, [api.endpoint(port)], service="shop/other")
+    for _ in range(30):
+        client = await net.client(web.outbound)
+        client.send(get(API))
+    await until(lambda: sum(load.active for load in web.loads()) == 30)
+    quick = await net.client(web.outbound)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    for _ in range(50):
+        assert (await quick.ask(get(OTHER))).status == 200
+    assert loop.time() - began < 2.0
+
+
+async def test_a_flood_on_one_connection_leaves_others_their_turn(net: Mesh) -> None:
+    web, _ = await two_hops(net, Echo())
+    flood, polite = await net.client(web.outbound), await net.client(web.outbound)
+    flood.send(get(API) * 5000)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    for _ in range(20):
+        assert (await polite.ask(get(API))).status == 200
+    took = loop.time() - began
+    answered = web.count("outbound")[200, ""] - 20
+    assert answered < 5000, f"the flood was served first: {answered} of its requests in {took:.2f} s"
+    flood.reset()
+
+
+def test_marks() -> None:
+    used = 0
+    it = Pressure(Limits(memory=1000, descriptors=100), lambda: used)
+    for used, shedding in ((849, False), (850, True), (820, True), (800, False), (849, False)):
+        it.measure()
+        assert it.shedding is shedding, used
+
+
+def test_what_a_container_allows(tmp_path: Path) -> None:
+    limit = tmp_path / "memory.max"
+    assert pressure.allowed_bytes(limit) == 1 << 62
+    limit.write_text("max\n")
+    assert pressure.allowed_bytes(limit) == 1 << 62
+    limit.write_text("1048576\n")
+    assert pressure.allowed_bytes(limit) == 1 << 20
