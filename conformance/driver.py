@@ -193,7 +193,7 @@ class Mesh(Protocol):
         version: str | None = None,
         namespace: str | None = None,
     ) -> Object:
-        """Patch an object: a JSON merge patch (dict) or a JSON patch (list). `kind` may be any of a core kind,
+        """Patch an object: a JSON merge patch (dict) or a JSON patch (list). `kind`: a core kind,
         Deployment, or an SMI kind; `version` is `v1alpha3` or with its group, default the newest served."""
 
     async def replace(self, obj: Object) -> Object:

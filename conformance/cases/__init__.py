@@ -20,8 +20,9 @@ through the `Mesh`; what was made through it is removed for you):
 
 All are echo applications: HTTP answers carry the server's name, TCP answers `NAME line`. Services:
 one of each name with the three ports (`http` 8080, `tcp` 8090, `udp` 8070/UDP), and `web`, which
-selects all three servers and is the root that split cases split. Additional Services are cheap: put them into the YAML
-(selector `app: alpha`). Additional pods (`mesh.deploy`) cost a second each: only where needed.
+selects all three servers and is the root that split cases split. Additional Services are cheap: put
+them into the YAML (selector `app: alpha`). Additional pods (`mesh.deploy`) cost a second each: only
+where needed.
 
 `access="open"` (default): standing TrafficTargets allow client, other and visitor everything at
 alpha, beta and gamma (and at workloads of `mesh.deploy` in the case's namespace).
