@@ -16,34 +16,43 @@ from dataplane.wire.errors import BadMessage
 Field = tuple[bytes, bytes]
 """(name in lower case, value without the white space around it)."""
 
-_LINE: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)")
-"""A token, a colon, printable text. A line that begins with white space (obs-fold) is none."""
-_HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]{2,45}\]|[0-9A-Za-z._~!$&'()*+;=%-]{1,255})(?::[0-9]{1,5})?|")
-"""RFC 9112 §3.2: a malformed one is answered 400. Empty where the target has no authority. No comma: that is
-how two fields look that somebody has joined."""
+_TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_TEXT: Final = bytes([9, *range(32, 127), *range(128, 256)])
+"""What a value is made of. A line that begins with white space (obs-fold) has no name that is a token."""
 _MOST_LINES: Final = 2048
 _LONGEST_LINE: Final = 512
-_SECRET: Final = frozenset(
+_LONGEST_NAME: Final = 64
+_NOT_KEPT: Final = frozenset(
     {b"authorization", b"proxy-authorization", b"cookie", b"set-cookie", b"www-authenticate", b"x-api-key"}
+    | {b"traceparent", b"tracestate", b"x-request-id", b"x-b3-traceid", b"x-b3-spanid", b"b3", b"age"}
 )
+"""Secrets, and what is different each time."""
 
 
-def _bounded(size: int, field: Field) -> bool:
-    """Whether a line may be remembered."""
-    return size <= _LONGEST_LINE and field[0] not in _SECRET
+class _Names(dict[bytes, bytes]):
+    """Name as sent -> name in lower case. Raises BadMessage for what is not a token."""
+
+    def __missing__(self, sent: bytes) -> bytes:
+        if _TOKEN.fullmatch(sent) is None:
+            raise BadMessage("a field of the head is not well-formed")
+        name = sent.lower()
+        if len(sent) <= _LONGEST_NAME:
+            if len(self) >= _MOST_LINES:
+                self.clear()
+            self[sent] = name
+        return name
 
 
 class _Fields(dict[bytes, Field]):
     """Line -> field. Raises BadMessage for what is not a field line."""
 
     def __missing__(self, line: bytes) -> Field:
-        found = _LINE.fullmatch(line)
-        if found is None:
+        sent, colon, rest = line.partition(b":")
+        name = _NAMES[sent]
+        if not colon or rest.translate(None, _TEXT):
             raise BadMessage("a field of the head is not well-formed")
-        field = (found[1].lower(), found[2].rstrip(b" \t"))
-        if field[0] == b"host" and _HOST.fullmatch(field[1]) is None:
-            raise BadMessage("the host field is not a host with an optional port")
-        if _bounded(len(line), field):
+        field = (name, rest.strip(b" \t"))
+        if len(line) <= _LONGEST_LINE and name not in _NOT_KEPT:
             if len(self) >= _MOST_LINES:
                 self.clear()
             self[line] = field
@@ -54,13 +63,15 @@ class _Lines(dict[Field, bytes]):
     """Field -> line with its line end."""
 
     def __missing__(self, field: Field) -> bytes:
-        line = b"%b: %b\r\n" % field
-        if _bounded(len(line), field):
+        name, value = field
+        line = name + b": " + value + b"\r\n"
+        if len(line) <= _LONGEST_LINE and name not in _NOT_KEPT:
             if len(self) >= _MOST_LINES:
                 self.clear()
             self[field] = line
         return line
 
 
+_NAMES: Final = _Names()
 FIELDS: Final = _Fields()
 LINES: Final = _Lines()
