@@ -1,0 +1,145 @@
+"""Peers that mean harm or break in the middle: bounded time and memory, one outcome each, nothing left."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+
+import pytest
+
+from dataplane.process import resident_bytes
+from dataplane.serve.sockets import reset
+from tests.dataplane.serve.http import Echo, get, plain, read_message
+from tests.dataplane.serve.mesh import API, Mesh, two_hops
+from tests.dataplane.waiting import until
+
+ANSWER = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX: y\r\n\r\n5\r\nhello\r\n0\r\nT: u\r\n\r\n"
+
+
+async def test_resets_at_every_point_of_a_response(net: Mesh) -> None:
+    """The client gets the whole answer, a 502, or a connection that visibly breaks; never half as whole."""
+    cut = 0
+
+    async def breaks(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_message(reader)
+        writer.write(ANSWER[:cut])
+        await writer.drain()
+        await asyncio.sleep(0)
+        if cut % 2:
+            reset(writer.transport)
+
+    web, _ = await two_hops(net, breaks)
+    for cut in range(len(ANSWER) + 1):
+        before = sum(web.count("outbound").values())
+        client = await net.client(web.outbound)
+        client.send(get(API, "/", method="POST"))
+        try:
+            answer = await client.receive()
+        except (ConnectionResetError, asyncio.IncompleteReadError):
+            assert cut < len(ANSWER)
+        else:
+            whole = (answer.status, answer.body) == (200, b"hello")
+            assert whole if cut == len(ANSWER) else answer.status == 502 or whole, (cut, answer)
+        await until(lambda before=before: sum(web.count("outbound").values()) == before + 1)
+        client.reset()
+    await until(lambda: web.running.connections == 0)
+    assert sum(load.active for load in web.loads()) == 0
+
+
+async def test_a_hundred_thousand_tiny_chunks(net: Mesh) -> None:
+    async def counts(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        data = b""
+        while not data.endswith(b"0\r\n\r\n"):
+            data += await reader.read(1 << 16)
+        writer.write(plain(str(data.count(b"\r\nx\r\n"))))
+
+    web, _ = await two_hops(net, counts)
+    client = await net.client(web.outbound)
+    client.send(
+        get(API, "/", "Transfer-Encoding: chunked", method="POST") + b"1\r\nx\r\n" * 100_000 + b"0\r\n\r\n"
+    )
+    assert (await client.receive()).body == b"100000"
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 100_000, 431),
+        (b"GET / HTTP/1.1\r\nA: " + b"x" * (1 << 20), 431),
+        (b"GET /" + b"x" * (1 << 20), 431),
+        (b"\r\n" * (1 << 19), 400),
+    ],
+)
+async def test_endless_heads(net: Mesh, data: bytes, status: int) -> None:
+    web, _ = await two_hops(net, Echo())
+    client = await net.client(web.outbound)
+    client.send(data)
+    assert (await client.receive()).status == status
+    assert web.count("outbound").keys() == {(status, "head-too-large" if status == 431 else "bad-request")}
+    client.reset()
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"A: b\r\n" * 100_000, b"A: " + b"x" * (1 << 20), b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n"],
+)
+async def test_servers_with_endless_heads(net: Mesh, head: bytes) -> None:
+    async def bomb(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_message(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\n" + head)
+        await reader.read()
+
+    web, _ = await two_hops(net, bomb)
+    client = await net.client(web.outbound)
+    answer = await client.ask(get(API))
+    assert (answer.status, answer.get("x-smi-mesh-reason")) == (502, "bad-response")
+
+
+async def test_a_server_that_switches_without_being_asked(net: Mesh) -> None:
+    async def switches(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_message(reader)
+        writer.write(b"HTTP/1.1 101 x\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nHTTP/1.1 200 OK\r\n\r\n")
+        await reader.read()
+
+    web, _ = await two_hops(net, switches)
+    client = await net.client(web.outbound)
+    assert (await client.ask(get(API))).status == 502
+
+
+@pytest.mark.e2e
+async def test_nothing_is_left_after_a_soak(net: Mesh) -> None:
+    """Good, broken, slow and vanishing clients by turns: descriptors, tasks and memory come back."""
+    web, _ = await two_hops(net, Echo())
+
+    async def round_of(number: int) -> None:
+        client = await net.client(web.outbound)
+        kind = number % 5
+        if kind == 0:
+            assert (await client.ask(get(API))).status == 200
+        elif kind == 1:
+            client.send(b"POST / HTTP/1.1\r\nbroken\r\n\r\n")
+            assert (await client.receive()).status == 400
+        elif kind == 2:
+            client.send(get(API, "/", "Content-Length: 100", method="POST") + b"half")
+        elif kind == 3:
+            client.send(get(API) * 20)
+        else:
+            client.send(b"GET / HT")
+        client.reset()
+        net._clients.clear()
+
+    async def rounds(count: int) -> tuple[int, int, int]:
+        for number in range(count):
+            await round_of(number)
+        await until(lambda: web.running.connections == 0)
+        await until(lambda: len(asyncio.all_tasks()) <= 20)
+        gc.collect()
+        return len(os.listdir("/proc/self/fd")), len(asyncio.all_tasks()), resident_bytes()
+
+    before = await rounds(500)
+    after = await rounds(5000)
+    assert after[0] <= before[0] + 20
+    assert after[1] <= before[1] + 10
+    assert after[2] <= before[2] + (8 << 20)
