@@ -1,7 +1,8 @@
 """`python -m dataplane.intercept`: redirect a pod's traffic into its sidecar, then end.
 
 Runs as an init container with NET_ADMIN in the pod's network namespace. Running it again leaves the
-same rules. What it must not do: touch rules it did not make, or any table but `nat` and `mangle`.
+same rules. What it must not do: touch rules it did not make, or any table but `nat`, `mangle` and
+IPv6's `filter`.
 
 Inbound, everything but the mesh port, the admin port and the excluded ports goes to the inbound
 listener; so a caller cannot reach the outbound listener from outside. Outbound, everything goes to
@@ -22,6 +23,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from dataplane.settings import SettingsError, port, port_list, switch
@@ -58,6 +60,10 @@ TABLE: Final = "1337"
 _DNS: Final = 53
 JUMPS: Final = (("PREROUTING", INBOUND_CHAIN), ("OUTPUT", OUTBOUND_CHAIN))
 """(built-in chain, our chain): the only two rules outside our own chains."""
+IPV6_JUMPS: Final = (("INPUT", INBOUND_CHAIN), ("OUTPUT", OUTBOUND_CHAIN))
+_IF_INET6: Final = Path("/proc/net/if_inet6")
+_GLOBAL_SCOPE: Final = "00"
+"""IPV6_ADDR scope of addresses that others can route to, unique local ones included."""
 
 
 def redirects_from(environ: Mapping[str, str]) -> Redirects:
@@ -127,6 +133,42 @@ def _udp_rules(redirects: Redirects, missing_jumps: Sequence[tuple[str, str]]) -
     return [*lines, "COMMIT"]
 
 
+def ipv6_rules(redirects: Redirects, missing_jumps: Sequence[tuple[str, str]] = IPV6_JUMPS) -> str:
+    """The rules that refuse IPv6, as input for `ip6tables-restore --noflush`."""
+    protocols = ("tcp", "udp") if redirects.udp else ("tcp",)
+    refusal = {"tcp": "tcp-reset", "udp": "icmp6-port-unreachable"}
+    lines = ["*filter", f":{INBOUND_CHAIN} - [0:0]", f":{OUTBOUND_CHAIN} - [0:0]"]
+    for chain, device, excluded in (
+        (INBOUND_CHAIN, "-i lo", redirects.exclude_inbound),
+        (OUTBOUND_CHAIN, "-o lo", redirects.exclude_outbound | {_DNS}),
+    ):
+        if chain == OUTBOUND_CHAIN:
+            lines.append(f"-A {chain} -m owner --gid-owner {redirects.group} -j RETURN")
+        lines += [
+            f"-A {chain} {device} -j RETURN",
+            f"-A {chain} -m conntrack --ctstate ESTABLISHED,RELATED -j RETURN",
+        ]
+        for protocol in protocols:
+            lines += [f"-A {chain} -p {protocol} --dport {spare} -j RETURN" for spare in sorted(excluded)]
+            lines.append(f"-A {chain} -p {protocol} -j REJECT --reject-with {refusal[protocol]}")
+    lines += [f"-A {chain} -j {ours}" for chain, ours in missing_jumps]
+    return "\n".join([*lines, "COMMIT", ""])
+
+
+def has_ipv6(addresses: str) -> bool:
+    """Whether `/proc/net/if_inet6` shows an address of global scope outside the loopback device."""
+    rows = (line.split() for line in addresses.splitlines())
+    return any(len(row) == 6 and row[3] == _GLOBAL_SCOPE and row[5] != "lo" for row in rows)
+
+
+def _refuse_ipv6(redirects: Redirects) -> None:
+    missing = [jump for jump in IPV6_JUMPS if not _has_jump("filter", None, *jump, program="ip6tables")]
+    command = ["ip6tables-restore", "--noflush", "-w", _LOCK_SECONDS]
+    done = _run(command, ipv6_rules(redirects, missing))
+    if done.returncode != 0:
+        raise InterceptError(_complaint("ip6tables-restore", done))
+
+
 def intercept(redirects: Redirects) -> None:
     """Set the rules in this network namespace. Raises InterceptError."""
     missing = [jump for jump in JUMPS if not _has_jump("nat", "tcp", *jump)]
@@ -137,11 +179,21 @@ def intercept(redirects: Redirects) -> None:
     done = _run(["iptables-restore", "--noflush", "-w", _LOCK_SECONDS], text)
     if done.returncode != 0:
         raise InterceptError(_complaint("iptables-restore", done))
+    if has_ipv6(_addresses()):
+        _refuse_ipv6(redirects)
 
 
-def _has_jump(table: str, protocol: str, chain: str, ours: str) -> bool:
+def _addresses() -> str:
+    try:
+        return _IF_INET6.read_text(encoding="ascii")
+    except FileNotFoundError:
+        return ""  # a kernel without IPv6
+
+
+def _has_jump(table: str, protocol: str | None, chain: str, ours: str, *, program: str = "iptables") -> bool:
     """Whether the jump is there. A chain of ours that does not exist yet is reported as an error too."""
-    command = ["iptables", "-w", _LOCK_SECONDS, "-t", table, "-C", chain, "-p", protocol, "-j", ours]
+    match = [] if protocol is None else ["-p", protocol]
+    command = [program, "-w", _LOCK_SECONDS, "-t", table, "-C", chain, *match, "-j", ours]
     return _run(command, "").returncode == 0
 
 
@@ -194,6 +246,8 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         redirects = redirects_from(environ)
         if arguments:
             sys.stdout.write(rules(redirects))
+            sys.stdout.write("# for ip6tables-restore, in a pod with a routable IPv6 address\n")
+            sys.stdout.write(ipv6_rules(redirects))
         else:
             intercept(redirects)
     except SettingsError as error:

@@ -34,11 +34,11 @@ async def serve(port):
             raw = connection.getsockopt(socket.SOL_IP, 80, 16)
             meant_port, meant_ip = struct.unpack("!2xH4s8x", raw)
             meant = f"{socket.inet_ntoa(meant_ip)}:{meant_port}"
-        except FileNotFoundError:  # nothing in this namespace translates addresses
-            meant = "%s:%d" % connection.getsockname()
+        except OSError:  # nothing in this namespace translates addresses, or it is IPv6
+            meant = "%s:%d" % connection.getsockname()[:2]
         writer.write(f"{port} for {meant}".encode())
         writer.close()
-    await asyncio.start_server(greet, "0.0.0.0", port)
+    await asyncio.start_server(greet, ["0.0.0.0", "::"], port)
 async def main():
     for port in sys.argv[1:]:
         await serve(int(port))
@@ -181,3 +181,24 @@ def test_without_the_capability_the_message_says_which() -> None:
     )
     assert done.returncode == 1
     assert "NET_ADMIN" in done.stderr
+
+
+def test_ipv6_is_no_way_around(pair: Pair) -> None:
+    inside, outside = "fd00:198:18::1", "fd00:198:18::2"
+    device = f"e{pair.pod.split('-')[1]}"
+    pair.run(pair.pod, "ip", "-6", "addr", "add", f"{inside}/64", "dev", device, "nodad")
+    pair.run(pair.outside, "ip", "-6", "addr", "add", f"{outside}/64", "dev", device, "nodad")
+    servers = [_listen(pair.pod, 8080, 9000), _listen(pair.outside, 7000)]
+    try:
+        assert pair.connect(pair.outside, inside, 8080).startswith("8080 for")
+        pair.intercept(SMI_MESH_EXCLUDE_INBOUND="9000")
+        pair.intercept(SMI_MESH_EXCLUDE_INBOUND="9000")
+        assert pair.connect(pair.outside, inside, 8080) == "ConnectionRefusedError"
+        assert pair.connect(pair.outside, inside, 9000).startswith("9000 for")
+        assert pair.connect(pair.pod, outside, 7000) == "ConnectionRefusedError"
+        assert pair.connect(pair.pod, outside, 7000, as_proxy=True).startswith("7000 for")
+        assert pair.connect(pair.pod, "::1", 8080).startswith("8080 for")
+    finally:
+        for server in servers:
+            server.kill()
+            server.communicate()

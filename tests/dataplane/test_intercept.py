@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from dataplane.intercept import JUMPS, Redirects, main, redirects_from, rules
+from dataplane.intercept import (
+    INBOUND_CHAIN,
+    JUMPS,
+    OUTBOUND_CHAIN,
+    Redirects,
+    has_ipv6,
+    ipv6_rules,
+    main,
+    redirects_from,
+    rules,
+)
 from dataplane.settings import SettingsError
 
 GOLDEN = """\
@@ -31,7 +41,9 @@ ENVIRON = {"SMI_MESH_EXCLUDE_INBOUND": "9000", "SMI_MESH_EXCLUDE_OUTBOUND": "543
 
 def test_printed_rules(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--print"], ENVIRON) == 0
-    assert capsys.readouterr().out == GOLDEN
+    printed, ipv6 = capsys.readouterr().out.split("# for ip6tables-restore", 1)
+    assert printed == GOLDEN
+    assert ipv6.endswith("-A OUTPUT -j SMI_MESH_OUTBOUND\nCOMMIT\n")
 
 
 def test_the_jumps_are_added_only_if_missing() -> None:
@@ -98,3 +110,29 @@ def test_udp_has_rules_of_its_own() -> None:
     assert "-A OUTPUT -p udp" not in rules(redirects, JUMPS, JUMPS[:1])
     with pytest.raises(SettingsError, match="SMI_MESH_UDP must be on or off"):
         redirects_from({"SMI_MESH_UDP": "yes"})
+
+
+def test_ipv6_is_refused_both_ways_but_for_what_is_excluded() -> None:
+    text = ipv6_rules(Redirects(exclude_inbound=frozenset({9000}), udp=True))
+    inbound = [line for line in text.splitlines() if line.startswith(f"-A {INBOUND_CHAIN}")]
+    outbound = [line for line in text.splitlines() if line.startswith(f"-A {OUTBOUND_CHAIN}")]
+    assert inbound.index(f"-A {INBOUND_CHAIN} -p tcp --dport 9000 -j RETURN") < inbound.index(
+        f"-A {INBOUND_CHAIN} -p tcp -j REJECT --reject-with tcp-reset"
+    )
+    assert outbound[0] == f"-A {OUTBOUND_CHAIN} -m owner --gid-owner 1337 -j RETURN"
+    assert f"-A {OUTBOUND_CHAIN} -p udp --dport 53 -j RETURN" in outbound
+    assert "-A INPUT -j SMI_MESH_INBOUND" in text
+    assert "-A OUTPUT" not in ipv6_rules(Redirects(), [])
+
+
+@pytest.mark.parametrize(
+    ("table", "wanted"),
+    [
+        ("", False),
+        ("00000000000000000000000000000001 01 80 10 80       lo\n", False),
+        ("fe800000000000000000000000000001 02 40 20 80     eth0\n", False),
+        ("fd000000000000000000000000000001 02 40 00 80     eth0\n", True),
+    ],
+)
+def test_only_routable_addresses_count(table: str, wanted: bool) -> None:
+    assert has_ipv6(table) is wanted
