@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
+from pathlib import Path
 
 import pytest
 
@@ -136,7 +136,7 @@ async def test_nothing_is_left_after_a_soak(net: Mesh) -> None:
         await until(lambda: web.running.connections == 0)
         await until(lambda: len(asyncio.all_tasks()) <= 20)
         gc.collect()
-        return len(os.listdir("/proc/self/fd")), len(asyncio.all_tasks()), resident_bytes()
+        return sum(1 for _ in Path("/proc/self/fd").iterdir()), len(asyncio.all_tasks()), resident_bytes()
 
     before = await rounds(500)
     after = await rounds(5000)
