@@ -108,6 +108,10 @@ async def test_a_server_that_switches_without_being_asked(net: Mesh) -> None:
     assert (await client.ask(get(API))).status == 502
 
 
+def descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
 @pytest.mark.e2e
 async def test_nothing_is_left_after_a_soak(net: Mesh) -> None:
     """Good, broken, slow and vanishing clients by turns: descriptors, tasks and memory come back."""
@@ -136,7 +140,7 @@ async def test_nothing_is_left_after_a_soak(net: Mesh) -> None:
         await until(lambda: web.running.connections == 0)
         await until(lambda: len(asyncio.all_tasks()) <= 20)
         gc.collect()
-        return sum(1 for _ in Path("/proc/self/fd").iterdir()), len(asyncio.all_tasks()), resident_bytes()
+        return descriptors(), len(asyncio.all_tasks()), resident_bytes()
 
     before = await rounds(500)
     after = await rounds(5000)
