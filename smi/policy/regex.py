@@ -60,6 +60,11 @@ def check_pattern(text: str, where: str) -> None:
     _compile(text, where)
 
 
+_TRANSPARENT: Final = ("(?", "\\Q", "\\E")
+"""What may vanish while parsing (flags, empty quotes), so that a quantifier behind it binds to the character
+before it: `a(?i)?` is `a?`."""
+
+
 def shape_of(pattern: str) -> Shape:
     """Cut a pattern at its first operator. An alternation at top level has no literal part (R4).
 
@@ -77,7 +82,8 @@ def shape_of(pattern: str) -> Shape:
             char, width = body[at + 1], 2
         elif char in _OPERATORS:
             break
-        if body[at + width : at + width + 1] in _QUANTIFIERS:
+        after = body[at + width :]
+        if after[:1] in _QUANTIFIERS or after.startswith(_TRANSPARENT):
             break
         literal.append(char)
         at += width

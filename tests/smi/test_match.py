@@ -167,6 +167,13 @@ _PATTERNS = st.lists(st.sampled_from(_PIECES), max_size=5).map("".join)
 _PATHS = st.text(alphabet="/ab.-x{}]A0|$^", max_size=6).map(str.encode)
 
 
+@pytest.mark.parametrize("pattern", ["a(?i)?", "a(?i)(?s)*", r"a\Q\E?", "ba(?i)?"])
+def test_a_quantifier_reaches_through_what_vanishes(pattern: str) -> None:
+    path = b"b" if pattern.startswith("b") else b""
+    test = path_test(pattern, whole=False)
+    assert test is None or test(path)
+
+
 @given(_PATTERNS, _PATHS, st.booleans())
 def test_path_fast_paths_agree_with_re2(pattern: str, path: bytes, whole: bool) -> None:
     try:
