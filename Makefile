@@ -17,7 +17,7 @@ demo: $(RUN) system ## start a mesh on this machine and tell its story
 
 test: unit e2e ## everything, end-to-end tests over real processes included
 
-unit: $(DEV) ## fast tests: no root, no cluster
+unit: $(DEV) system ## fast tests: no root, no cluster
 	$(BIN)/pytest -q -n 2 -m "not e2e"
 
 e2e: $(DEV) system ## real processes, and network namespaces where it is root

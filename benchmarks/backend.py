@@ -93,8 +93,8 @@ class _Stream(asyncio.Protocol):
 async def _serve(port: int, stream_port: int) -> None:
     loop = asyncio.get_running_loop()
     # Every loopback address is a pod's here.
-    await loop.create_server(_Stream, "0.0.0.0", stream_port, backlog=4096)  # noqa: S104
-    server = await loop.create_server(_Http, "0.0.0.0", port, backlog=4096)  # noqa: S104
+    await loop.create_server(_Stream, "0.0.0.0", stream_port, backlog=4096)  # noqa: S104 - reached from other namespaces
+    server = await loop.create_server(_Http, "0.0.0.0", port, backlog=4096)  # noqa: S104 - reached from other namespaces
     await server.serve_forever()
 
 

@@ -23,6 +23,7 @@ def outcomes(request: pytest.FixtureRequest) -> dict[str, Result]:
     kubeconfig = os.environ.get("KUBECONFIG")
     if not kubeconfig:
         raise pytest.UsageError("set KUBECONFIG: the suite needs a cluster (`smi-mesh local up` starts one)")
+    # Item has no callspec in its type; parametrised ones have it.
     here = {item.callspec.id for item in request.session.items if _is_ours(item)}  # type: ignore[attr-defined]
     options = Options(
         Path(kubeconfig),

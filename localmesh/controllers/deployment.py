@@ -157,7 +157,7 @@ class DeploymentController:
             },
         }
         if not rs["spec"]["minReadySeconds"]:  # type: ignore[index]  # a dict literal of mixed values
-            del rs["spec"]["minReadySeconds"]  # type: ignore[attr-defined]
+            del rs["spec"]["minReadySeconds"]  # type: ignore[attr-defined]  # rs is plain JSON
         try:
             created = await self._api.create(SETS, meta["namespace"], rs)
         except ApiError as error:

@@ -248,7 +248,7 @@ async def _ignore(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
     ],
 )
 async def test_failures_have_names(server: object, failure: Failure) -> None:
-    async with await asyncio.start_server(server, "127.0.0.1", 0) as listener:  # type: ignore[arg-type]
+    async with await asyncio.start_server(server, "127.0.0.1", 0) as listener:  # type: ignore[arg-type]  # typeshed wants a narrower callback
         port = listener.sockets[0].getsockname()[1]
         report = await send(Call(f"http://127.0.0.1:{port}/", timeout=0.3), None)
     assert report.results[0].error is failure

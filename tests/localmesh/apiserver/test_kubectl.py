@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import shutil
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,22 @@ from localmesh.apiserver.server import ApiServer
 from smi.api.crds import crds
 
 KUBECTL = shutil.which("kubectl")
+OLDEST = 27
+"""Minor version that has every flag used here: `patch --subresource`, `create token`, server-side validation."""
+
+
+def _is_recent() -> bool:
+    if KUBECTL is None:
+        return False
+    told = subprocess.run(
+        [KUBECTL, "version", "--client", "-o", "json"], capture_output=True, check=True, timeout=30
+    )
+    return int(json.loads(told.stdout)["clientVersion"]["minor"].rstrip("+")) >= OLDEST
+
+
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.skipif(KUBECTL is None, reason="kubectl is not installed"),
+    pytest.mark.skipif(not _is_recent(), reason=f"needs kubectl 1.{OLDEST} or newer"),
     pytest.mark.timeout(120),
 ]
 
