@@ -18,7 +18,7 @@ from smi.api.crds import crds
 
 KUBECTL = shutil.which("kubectl")
 OLDEST = 27
-"""Minor version that has every flag used here: `patch --subresource`, `create token`, server-side validation."""
+"""Minor version that has every flag used here: `patch --subresource`, `create token` and the like."""
 
 
 def _is_recent() -> bool:
