@@ -23,8 +23,8 @@ def outcomes(request: pytest.FixtureRequest) -> dict[str, Result]:
     kubeconfig = os.environ.get("KUBECONFIG")
     if not kubeconfig:
         raise pytest.UsageError("set KUBECONFIG: the suite needs a cluster (`smi-mesh local up` starts one)")
-    # Item has no callspec in its type; parametrised ones have it.
-    here = {item.callspec.id for item in request.session.items if _is_ours(item)}  # type: ignore[attr-defined]
+    ours = [item for item in request.session.items if _is_ours(item)]
+    here = {item.callspec.id for item in ours}  # type: ignore[attr-defined]  # pytest sets it when parametrised
     options = Options(
         Path(kubeconfig),
         mesh=os.environ.get("SMI_CONFORMANCE_MESH", "auto"),

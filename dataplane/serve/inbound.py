@@ -23,7 +23,7 @@ from dataplane.serve.http_server import Decision, Downstream, Refusal, Serving, 
 from dataplane.serve.outbound import to_origin_form
 from dataplane.serve.pool import App, ConnectFailed, Contexts
 from dataplane.serve.sniffer import Sniffer
-from dataplane.serve.sockets import Original, reset, stream
+from dataplane.serve.sockets import Accepted, Original, reset
 from dataplane.serve.tls import TlsLayer
 from dataplane.serve.tunnel import Tunnel
 from dataplane.serve.udp_inbound import UdpInbound
@@ -93,7 +93,7 @@ class Inbound:
 
     def accept_plain(self) -> asyncio.Protocol:
         """The protocol of a redirected plain-text connection."""
-        return _Accepted(self)
+        return Accepted(self.begin_plain)
 
     def begin_plain(self, transport: asyncio.Transport) -> None:
         original = self._original(transport)
@@ -204,18 +204,6 @@ class Inbound:
     def load(self) -> Load:
         """Requests under way to the app."""
         return self._load
-
-
-class _Accepted(asyncio.Protocol):
-    """Lives for the moment between accept and the choice of a treatment."""
-
-    __slots__ = ("_inbound",)
-
-    def __init__(self, inbound: Inbound) -> None:
-        self._inbound = inbound
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._inbound.begin_plain(stream(transport))
 
 
 class _Opaque(asyncio.Protocol):

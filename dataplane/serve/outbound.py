@@ -20,7 +20,7 @@ from dataplane.serve.http_any import Opening
 from dataplane.serve.http_server import Decision, HandOver, Refusal, Serving, Way
 from dataplane.serve.pool import ConnectFailed, Peers, avoid
 from dataplane.serve.sniffer import Sniffer
-from dataplane.serve.sockets import Address, Original, reset, stream
+from dataplane.serve.sockets import Accepted, Address, Original, reset
 from dataplane.serve.tunnel import Tunnel
 from dataplane.state import NotKnown, State, Target
 from dataplane.telemetry import HttpSeries, Telemetry
@@ -62,7 +62,7 @@ class Outbound:
 
     def accept(self) -> asyncio.Protocol:
         """The protocol of a newly accepted connection."""
-        return _Accepted(self)
+        return Accepted(self.begin)
 
     # --- connections -------------------------------------------------------------------------------
 
@@ -239,18 +239,6 @@ class Outbound:
                     self._ways.clear()
                 self._ways[plan] = way
         return way
-
-
-class _Accepted(asyncio.Protocol):
-    """Lives for the moment between accept and the choice of a treatment."""
-
-    __slots__ = ("_outbound",)
-
-    def __init__(self, outbound: Outbound) -> None:
-        self._outbound = outbound
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._outbound.begin(stream(transport))
 
 
 class _Waiting(asyncio.Protocol):

@@ -23,6 +23,18 @@ def stream(transport: asyncio.BaseTransport) -> asyncio.Transport:
     return cast("asyncio.Transport", transport)
 
 
+class Accepted(asyncio.Protocol):
+    """Lives for the moment between accept and `begin`, which chooses the connection's treatment."""
+
+    __slots__ = ("_begin",)
+
+    def __init__(self, begin: Callable[[asyncio.Transport], None]) -> None:
+        self._begin = begin
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._begin(stream(transport))
+
+
 def original_destination(transport: asyncio.BaseTransport) -> Address | None:
     """As `Original`, for connections that iptables redirected."""
     own = transport.get_extra_info("sockname")
