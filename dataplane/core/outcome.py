@@ -32,7 +32,7 @@ class Outcome(Enum):
     BAD_REQUEST = (400, "bad-request", "the request is not well-formed")
     REQUEST_TIMEOUT = (408, "request-timeout", "the request did not arrive in time")
     HEAD_TOO_LARGE = (431, "head-too-large", "the request's head is too large")
-    NOT_IMPLEMENTED = (501, "not-implemented", "the method or transfer coding is not known")
+    NOT_IMPLEMENTED = (501, "not-implemented", "the method is not known")
     VERSION = (505, "version", "this version of HTTP is not spoken here")
     LOOP = (400, "loop", "the request asks the proxy for itself")
     NO_CONFIG = (503, "no-config", "the proxy has no configuration yet")

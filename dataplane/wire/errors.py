@@ -12,7 +12,7 @@ class Fault(IntEnum):
     TOO_LARGE = 431
     """RFC 6585 §5: the head exceeds what is accepted."""
     NOT_IMPLEMENTED = 501
-    """RFC 9110 §15.6.2: a method or transfer coding that is not known here."""
+    """RFC 9110 §15.6.2: a method that is not known here."""
     VERSION = 505
 
 

@@ -6,7 +6,7 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from dataplane.serve.sockets import reset
 
@@ -81,7 +81,7 @@ class Client:
         self.writer = writer
 
     @classmethod
-    async def connect(cls, address: tuple[str, int], receive_buffer: int = 0) -> Self:
+    async def connect(cls, address: tuple[str, int], receive_buffer: int = 0, **tls: Any) -> Self:
         sock = socket.socket()
         if receive_buffer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -91,7 +91,7 @@ class Client:
         except OSError:
             sock.close()
             raise
-        return cls(*await asyncio.open_connection(sock=sock, limit=1 << 20))
+        return cls(*await asyncio.open_connection(sock=sock, limit=1 << 20, **tls))
 
     def send(self, data: bytes) -> None:
         self.writer.write(data)

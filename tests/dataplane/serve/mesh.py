@@ -234,9 +234,12 @@ class Mesh:
         self.pods.append(pod)
         return pod
 
-    async def client(self, address: Address, receive_buffer: int = 0) -> Client:
-        """A client's connection; it ends with the test. `receive_buffer`: bytes, 0: the kernel's choice."""
-        client = await Client.connect(address, receive_buffer)
+    async def client(self, address: Address, receive_buffer: int = 0, **tls: Any) -> Client:
+        """A client's connection; it ends with the test. `receive_buffer`: bytes, 0: the kernel's choice.
+
+        `ssl`, `server_hostname` as `asyncio.open_connection` takes them.
+        """
+        client = await Client.connect(address, receive_buffer, **tls)
         self._clients.append(client)
         return client
 

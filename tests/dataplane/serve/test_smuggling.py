@@ -30,7 +30,7 @@ CASES = {
     "bad percent": (f"GET http://{API}/%zz HTTP/1.1\r\nHost: {API}\r\n\r\n", 400),
     "asterisk without OPTIONS": (f"GET * HTTP/1.1\r\nHost: {API}\r\n\r\n", 400),
     "unknown coding": (HEAD + "Transfer-Encoding: gzip\r\n\r\n", 400),
-    "coding list": (HEAD + "Transfer-Encoding: gzip, chunked\r\n\r\n", 501),
+    "coding list": (HEAD + "Transfer-Encoding: gzip, chunked\r\n\r\n", 400),
     "unknown method": (f"BREW http://{API}/ HTTP/1.1\r\nHost: {API}\r\n\r\n", 501),
     "HTTP/3": (f"GET http://{API}/ HTTP/3.0\r\nHost: {API}\r\n\r\n", 505),
     "not HTTP": ("\x16\x03\x01 hello\r\n\r\n", 400),

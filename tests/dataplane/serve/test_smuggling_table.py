@@ -361,14 +361,16 @@ async def test_refused(net: Mesh, family: str) -> None:
 
 
 STATUS = {
-    # What RFC 9112 §3, §6.1, RFC 9110 §15.6.6 and RFC 6585 ask for instead of 400.
-    "gzip before chunked": 501,
+    # No trick about where a message ends, and a status of their own in the RFCs:
+    # methods (RFC 9110 §9.1; letters count, so that `get` is one nobody knows),
     "unknown method": 501,
     "lower-case method": 501,
+    # versions (RFC 9110 §15.6.6),
     "HTTP/0.9": 505,
     "HTTP/1.2": 505,
     "HTTP/2.0": 505,
     "the preface of HTTP/2, not quite": 505,
+    # size (RFC 6585 §5).
     "large": 431,
     "many": 431,
 }

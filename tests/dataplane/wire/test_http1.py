@@ -91,7 +91,7 @@ def test_faults_choose_the_status() -> None:
     for block, fault in (
         (REFUSED["HTTP/2.0"], Fault.VERSION),
         (REFUSED["unknown method"], Fault.NOT_IMPLEMENTED),
-        (REFUSED["coding list"], Fault.NOT_IMPLEMENTED),
+        (REFUSED["coding list"], Fault.BAD_REQUEST),
         (REFUSED["too many fields"], Fault.TOO_LARGE),
         (REFUSED["no host"], Fault.BAD_REQUEST),
     ):
