@@ -1,4 +1,4 @@
-"""`conformance run|list` as a click command group; `smi-mesh` and `python -m conformance` both carry it.
+"""`conformance run|list|kuttl` as a click command group, for `smi-mesh` and for `python -m conformance`.
 
 Without a kubeconfig it needs somebody who starts a cluster: the caller passes `embedded`.
 """
@@ -21,6 +21,7 @@ from rich.progress import Progress as Bar
 
 from conformance.collect import CollectError, collect, select
 from conformance.kube import KubeconfigError, KubeError
+from conformance.kuttl import command as kuttl
 from conformance.profiles import ProfileError
 from conformance.render import write_html, write_junit, write_yaml
 from conformance.report import Outcome, Result, Run, Verdict
@@ -85,6 +86,13 @@ def build(embedded: Embedded | None) -> click.Group:
     @click.option(
         "--fresh", is_flag=True, help="New namespaces for every case: slow, trusts the mesh with nothing."
     )
+    @click.option(
+        "--patience",
+        type=click.FloatRange(0.1, 10),
+        default=1.0,
+        show_default=True,
+        help="Factor of the time that cases wait for what must become true: over 1 for a slow cluster.",
+    )
     @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write the YAML report.")
     @click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), help="Write JUnit XML.")
     @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write a page to read.")
@@ -97,6 +105,7 @@ def build(embedded: Embedded | None) -> click.Group:
         parallel: int,
         image: str,
         fresh: bool,
+        patience: float,
         report: Path | None,
         junit: Path | None,
         html: Path | None,
@@ -109,7 +118,7 @@ def build(embedded: Embedded | None) -> click.Group:
         console = Console(stderr=True)
 
         def go(path: Path) -> Run:
-            options = Options(path, mesh, groups, features, cases, parallel, image, fresh)
+            options = Options(path, mesh, groups, features, cases, parallel, image, fresh, patience)
             return _run(options, console)
 
         try:
@@ -134,6 +143,7 @@ def build(embedded: Embedded | None) -> click.Group:
         _tell(outcome, console)
         raise click.exceptions.Exit(outcome.exit_code)
 
+    conformance.add_command(kuttl.build(embedded))
     return conformance
 
 
@@ -231,4 +241,5 @@ def _list(groups: tuple[str, ...], features: tuple[str, ...], cases: tuple[str, 
 def main() -> None:
     """`python -m conformance`; KUBECONFIG stands for --kubeconfig."""
     given = os.environ.get("KUBECONFIG")
-    build(None)(default_map={"run": {"kubeconfig": given}} if given else None)
+    found = {"kubeconfig": given}
+    build(None)(default_map={"run": found, "kuttl": found} if given else None)

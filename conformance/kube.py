@@ -80,8 +80,8 @@ class Credentials:
     token: str | None
 
     @classmethod
-    def read(cls, path: Path) -> Self:
-        """Read the current context of a kubeconfig; raises KubeconfigError."""
+    def read(cls, path: Path, context_name: str | None = None) -> Self:
+        """Read a context of a kubeconfig (default: the current one); raises KubeconfigError."""
         try:
             document = yaml.safe_load(path.read_text(encoding="utf-8"))
         except OSError as error:
@@ -89,7 +89,8 @@ class Credentials:
         except yaml.YAMLError as error:
             raise KubeconfigError(f"kubeconfig {path}: not YAML: {error}") from None
         try:
-            context = _named(document["contexts"], document["current-context"])["context"]
+            name = context_name or document["current-context"]
+            context = _named(document["contexts"], name)["context"]
             cluster = _named(document["clusters"], context["cluster"])["cluster"]
             user = _named(document["users"], context["user"])["user"]
             server = str(cluster["server"])
@@ -147,9 +148,9 @@ class Kube:
 
     @classmethod
     @asynccontextmanager
-    async def connect(cls, kubeconfig: Path) -> AsyncIterator[Self]:
-        """A client for the kubeconfig's current context; raises KubeconfigError."""
-        credentials = Credentials.read(kubeconfig)
+    async def connect(cls, kubeconfig: Path, context: str | None = None) -> AsyncIterator[Self]:
+        """A client for a context of the kubeconfig (default: the current one); raises KubeconfigError."""
+        credentials = Credentials.read(kubeconfig, context)
         headers = {"authorization": f"Bearer {credentials.token}"} if credentials.token else {}
         tls = credentials.tls() if credentials.server.startswith("https:") else True
         connector = aiohttp.TCPConnector(ssl=tls)
