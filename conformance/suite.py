@@ -36,6 +36,8 @@ class Options:
     parallel: int = DEFAULT_PARALLEL
     image: str = DEFAULT_IMAGE
     fresh: bool = False
+    patience: float = 1.0
+    """Factor of the time that a case waits for what must become true."""
 
 
 Listen = Callable[[Progress], None]
@@ -53,7 +55,7 @@ async def run_suite(options: Options, listen: Listen = lambda _: None) -> Run:
         environment = await _environment(kube, options)
         profile = await find_profile(kube, options.mesh)
         runnable = [entry for entry in chosen if profile.refuses(entry.case) is None]
-        plan = Plan(secrets.token_hex(3), options.image, profile, await _bind(kube))
+        plan = Plan(secrets.token_hex(3), options.image, profile, await _bind(kube), options.patience)
         progress = Progress(len(runnable), listen)
         interrupted = await _run(kube, plan, runnable, options, progress)
     results = [*progress.results, *_skipped(chosen, profile)]
@@ -138,4 +140,5 @@ def reproduce(options: Options) -> str:
     for flag, names in (("group", options.groups), ("feature", options.features), ("case", options.cases)):
         words += [f"--{flag} {','.join(names)}"] if names else []
     words += [f"--image {options.image}"] if options.image != DEFAULT_IMAGE else []
+    words += [f"--patience {options.patience:g}"] if options.patience != 1 else []
     return " ".join(words + (["--fresh"] if options.fresh else []))

@@ -384,7 +384,7 @@ class ClusterMesh(Mesh):
     async def converge(
         self, probe: Callable[[], Awaitable[T]], what: str = "", *, seconds: float = 20.0
     ) -> T:
-        return await converge(probe, what, seconds)
+        return await converge(probe, what, seconds * self._site.plan.patience)
 
     async def settle(self) -> None:
         await self._site.settle()

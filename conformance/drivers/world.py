@@ -27,6 +27,8 @@ class Plan:
     image: str
     profile: Profile
     bind: str = "0.0.0.0"  # noqa: S104 - pods are reached from outside their namespace
+    patience: float = 1.0
+    """Factor of the time that a case waits for what must become true."""
 
 
 def namespace(plan: Plan, name: str) -> Object:
