@@ -32,6 +32,7 @@ from controller.ca.policy import Names, RefusedError, controller_names
 from controller.ca.serving import ServingCertificate
 from controller.compile.compiler import compile as compile_world
 from controller.compile.conditions import Condition, ObjectStatus
+from controller.compile.world import Pod
 from controller.discovery.proxies import Proxies
 from controller.discovery.server import DiscoveryServer
 from controller.discovery.sign import sign_app
@@ -47,7 +48,8 @@ from controller.tasks import Tasks
 from controller.watch.index import Cluster
 from controller.watch.operator import Watch
 from smi.api import convert
-from smi.names import CONTROLLER_NAME, SYSTEM_NAMESPACE
+from smi.findings import ObjectRef
+from smi.names import CONTROLLER_NAME, SYSTEM_NAMESPACE, Workload
 
 _log = logging.getLogger(__name__)
 
@@ -108,6 +110,12 @@ class Controller:
         self._reported_from = float("inf")
         self.hub.listen(self._observe_publication)
 
+    def _workload_of(self, namespace: str, pod: str) -> Workload | None:
+        """What a pod is an instance of, as last seen; None before it was seen."""
+        found = self.watch.cluster.find(ObjectRef("", "Pod", namespace, pod))
+        value = found.reading.value if found else None
+        return value.workload if isinstance(value, Pod) else None
+
     async def start(self) -> None:
         """Open the CA, listen everywhere, begin watching. Retries what depends on the API server."""
         settings, start = self.settings, self._tasks.start
@@ -122,7 +130,7 @@ class Controller:
         start("root certificate", self._keep_authority(serving))
         webhooks = webhook_app(self._sidecar, convert, self.metrics)
         await self._listen("webhooks", webhooks, settings.webhook_port, serving.context())
-        signing = sign_app(self.authority, self.kube, self.metrics, settings.trust_domain)
+        signing = sign_app(self.authority, self.kube, self.metrics, settings.trust_domain, self._workload_of)
         await self._listen("identity", signing, settings.identity_port, serving.context())
         self.ports["discovery"] = await self.discovery.start(
             settings.bind, settings.discovery_port, serving.context(clients=True)

@@ -7,6 +7,8 @@ and the documentation use these and no others.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -126,6 +128,61 @@ class ServiceIdentity:
         ):
             return cls(parts[2], parts[4], parts[6])
         raise ValueError(f"expected 'spiffe://<trust domain>/ns/<namespace>/sa/<name>', got {uri!r}")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Workload:
+    """What a pod is an instance of, for telemetry only: no decision is made on it.
+
+    `str()` is `kind/name/app/version`, the form it has in configuration; empty parts are not known.
+    """
+
+    kind: str = ""
+    """Kind of the outermost owner as Kubernetes writes it (`Deployment`); empty without one."""
+    name: str = ""
+    app: str = ""
+    """Label `app`, or else `app.kubernetes.io/name`."""
+    version: str = ""
+    """Label `version`, or else `app.kubernetes.io/version`."""
+
+    def __str__(self) -> str:
+        return "/".join((self.kind, self.name, self.app, self.version)).rstrip("/")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Parse the string form; what has more parts than four is not understood and gives an empty one."""
+        parts = text.split("/")
+        return cls(*parts) if len(parts) <= 4 else cls()
+
+    def dns_sans(self) -> tuple[str, ...]:
+        """The DNS SANs that carry it in a leaf certificate, as `pod_dns_san` carries the pod."""
+        found = (f"{self.kind}.{self.name}", self.app, self.version)
+        names = zip(found, _WORKLOAD_SUFFIXES, strict=True)
+        return tuple(
+            f"{text}{suffix}" for text, suffix in names if text.strip(".") and _IN_A_SAN.fullmatch(text)
+        )
+
+    @classmethod
+    def from_dns_sans(cls, names: Iterable[str]) -> Self:
+        """Read what `dns_sans` wrote among other names; an empty one if there is nothing."""
+        owner, app, version = "", "", ""
+        for name in names:
+            if name.endswith(_WORKLOAD_SUFFIXES[0]):
+                owner = name.removesuffix(_WORKLOAD_SUFFIXES[0])
+            elif name.endswith(_WORKLOAD_SUFFIXES[1]):
+                app = name.removesuffix(_WORKLOAD_SUFFIXES[1])
+            elif name.endswith(_WORKLOAD_SUFFIXES[2]):
+                version = name.removesuffix(_WORKLOAD_SUFFIXES[2])
+        kind, _, workload = owner.partition(".")
+        return cls(kind, workload, app, version)
+
+
+_IN_A_SAN: Final = re.compile(r"[-A-Za-z0-9_.]{1,190}")
+_WORKLOAD_SUFFIXES: Final = (
+    ".workload.smi-mesh.internal",
+    ".app.smi-mesh.internal",
+    ".version.smi-mesh.internal",
+)
 
 
 def pod_dns_san(namespace: str, pod: str) -> str:

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from smi.names import ServiceIdentity, pod_dns_san
+from smi.names import ServiceIdentity, Workload, pod_dns_san
 
 RENEW_AT: Final = 0.7
 """Part of a leaf's life after which it is renewed; proxies add jitter before it."""
@@ -50,10 +50,20 @@ class Caller:
     pod: str | None
     """From `extra["authentication.kubernetes.io/pod-name"]`; None: not bound to a pod."""
 
+    @property
+    def namespace(self) -> str:
+        """Of its service account; empty if it is none."""
+        if not self.username.startswith(_ACCOUNT_PREFIX):
+            return ""
+        return self.username.removeprefix(_ACCOUNT_PREFIX).partition(":")[0]
 
-def workload_names(caller: Caller, audience: str, trust_domain: str) -> Names:
-    """The names a caller's certificate gets: from its token only, never from its CSR.
 
+def workload_names(
+    caller: Caller, audience: str, trust_domain: str, workload: Workload | None = None
+) -> Names:
+    """The names a caller's certificate gets: from its token and its pod, never from its CSR.
+
+    `workload` is what the pod is an instance of; nothing is allowed because of it.
     Raises RefusedError for a token of another audience, of no service account, or of no pod.
     """
     if audience not in caller.audiences:
@@ -66,7 +76,7 @@ def workload_names(caller: Caller, audience: str, trust_domain: str) -> Names:
     if caller.pod is None or not _DNS_NAME.fullmatch(caller.pod):
         raise RefusedError("the token is not bound to a pod")
     identity = ServiceIdentity(trust_domain, account, rest)
-    return Names(identity.uri, (pod_dns_san(account, caller.pod),))
+    return Names(identity.uri, (pod_dns_san(account, caller.pod), *(workload.dns_sans() if workload else ())))
 
 
 def controller_names(

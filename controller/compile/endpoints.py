@@ -63,7 +63,8 @@ def identity_of(pod: Pod, trust_domain: str) -> str:
 def endpoint_of(pod: Pod, ip: str, port: int, trust_domain: str) -> Endpoint:
     """A pod's port as callers reach it: by mTLS if the pod is meshed and the port is not excluded."""
     meshed = pod.meshed and port not in pod.exclude_inbound
-    return Endpoint(ip, port, str(pod.name), identity_of(pod, trust_domain) if meshed else None)
+    identity = identity_of(pod, trust_domain) if meshed else None
+    return Endpoint(ip, port, str(pod.name), identity, str(pod.workload))
 
 
 def compile_endpoints(world: World, before: tuple[World, Endpoints] | None = None) -> Endpoints:
@@ -185,7 +186,8 @@ class _Join:
             if address.ready:
                 found[key].add(endpoint)
             if endpoint.pod is not None:
-                targets.add(Target(endpoint.pod, InboundPort(number, port.protocol), port.port))
+                declared = InboundPort(number, port.protocol, str(service.name))
+                targets.add(Target(endpoint.pod, declared, port.port))
                 if service.headless:
                     headless.add((address_key(address.ip, number, port.transport), key))
                     if address.hostname:
@@ -284,8 +286,9 @@ def _endpoint_order(endpoint: Endpoint) -> tuple[str, int]:
     return endpoint.ip, endpoint.port
 
 
-def _target_order(target: Target) -> tuple[str, int, str, int]:
-    return target.pod, target.port.port, target.port.protocol, target.service_port
+def _target_order(target: Target) -> tuple[str, int, str, int, str]:
+    port = target.port
+    return target.pod, port.port, port.protocol, target.service_port, port.service
 
 
 # --- what is spoken on a pod's ports ----------------------------------------------------------------------
@@ -295,8 +298,11 @@ def inbound_ports(pod: Pod, targets: Iterable[Target]) -> tuple[InboundPort, ...
     """The declared ports of a pod, sorted. A Service's word counts more than a container port's name;
     where two Services disagree the proxy has to look for itself."""
     said: dict[tuple[int, bool], set[Protocol]] = {}
+    services: dict[tuple[int, bool], list[str]] = {}
     for target in targets:
-        _note(said, target.port)
+        key = _note(said, target.port)
+        if target.port.service:
+            services.setdefault(key, []).append(target.port.service)
     own: dict[tuple[int, bool], set[Protocol]] = {}
     for port in pod.ports:
         _note(own, port)
@@ -304,14 +310,21 @@ def inbound_ports(pod: Pod, targets: Iterable[Target]) -> tuple[InboundPort, ...
         key: _agreed(said.get(key, set())) or _agreed(own.get(key, set())) for key in said.keys() | own.keys()
     }
     return tuple(
-        InboundPort(number, protocol or Protocol.DETECT) for (number, _), protocol in sorted(ports.items())
+        InboundPort(key[0], protocol or Protocol.DETECT, _foremost(services.get(key, ())))
+        for key, protocol in sorted(ports.items())
     )
 
 
-def _note(said: dict[tuple[int, bool], set[Protocol]], port: InboundPort) -> None:
-    known = said.setdefault((port.port, port.protocol is Protocol.UDP), set())
+def _foremost(services: Iterable[str]) -> str:
+    return min(services, key=lambda service: (len(service), service), default="")
+
+
+def _note(said: dict[tuple[int, bool], set[Protocol]], port: InboundPort) -> tuple[int, bool]:
+    key = port.port, port.protocol is Protocol.UDP
+    known = said.setdefault(key, set())
     if port.protocol is not Protocol.DETECT:
         known.add(port.protocol)
+    return key
 
 
 def _agreed(protocols: set[Protocol]) -> Protocol | None:

@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 
 from controller.compile.protocols import spoken
 from controller.compile.shape import Node, UnreadableError
+from controller.compile.workload import workload_of
 from controller.compile.world import (
     EndpointSlice,
     Namespace,
@@ -290,7 +291,16 @@ def _pod(obj: _Object) -> Pod:
         named_ports=named,
         probes=_probes(containers, obj),
         exclude_inbound=_excluded_ports(obj, metadata.at("annotations").texts()) | _PROXY_PORTS,
+        workload=workload_of(labels, _controller(metadata)),
     )
+
+
+def _controller(metadata: Node) -> tuple[str, str]:
+    """(kind, name) of the owner that manages the object; empty without one."""
+    for owner in metadata.at("ownerReferences").items():
+        if owner.at("controller").truth():
+            return owner.at("kind").text(), owner.at("name").text()
+    return "", ""
 
 
 def _native_sidecars(spec: Node) -> list[Node]:

@@ -19,7 +19,7 @@ from smi.api.hub import (
     UDPRoute,
 )
 from smi.findings import Finding, ObjectRef
-from smi.names import DEFAULT_CLUSTER_DOMAIN, DEFAULT_TRUST_DOMAIN, NamespacedName
+from smi.names import DEFAULT_CLUSTER_DOMAIN, DEFAULT_TRUST_DOMAIN, NamespacedName, Workload
 from smi.policy.snapshot import InboundPort, Mode, Mtls, Probe, Protocol, Regex
 
 
@@ -84,6 +84,7 @@ class Pod:
     probes: tuple[Probe, ...]
     exclude_inbound: frozenset[int]
     """Ports the redirect leaves alone: callers speak to them in plain."""
+    workload: Workload = field(default_factory=Workload)
 
 
 @dataclass(frozen=True, slots=True)

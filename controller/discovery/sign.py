@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from datetime import UTC
 from typing import Any, Final
+from urllib.parse import quote
 
 from aiohttp import web
 
 from controller.ca.authority import Authority
 from controller.ca.issue import Leaf, read_csr
 from controller.ca.policy import Caller, RefusedError, workload_names
+from controller.compile.read import from_kubernetes
+from controller.compile.world import Pod
 from controller.kube import Api, KubeError
 from controller.metrics import Metrics
-from smi.names import TOKEN_AUDIENCE
+from smi.names import TOKEN_AUDIENCE, Workload
 
 _log = logging.getLogger(__name__)
 
@@ -29,8 +33,14 @@ _TOKEN_REVIEWS: Final = "/apis/authentication.k8s.io/v1/tokenreviews"  # a path,
 _POD_NAME: Final = "authentication.kubernetes.io/pod-name"
 
 
-def sign_app(authority: Authority, api: Api, metrics: Metrics, trust_domain: str) -> web.Application:
-    """The signing endpoint as an aiohttp application."""
+Known = Callable[[str, str], Workload | None]
+"""Namespace and name of a pod → what it is an instance of; None: no such pod has been seen yet."""
+
+
+def sign_app(
+    authority: Authority, api: Api, metrics: Metrics, trust_domain: str, known: Known = lambda *_: None
+) -> web.Application:
+    """The signing endpoint as an aiohttp application. `known` saves asking the API server for the pod."""
     at_once = asyncio.Semaphore(_MAX_AT_ONCE)
 
     async def sign(request: web.Request) -> web.Response:
@@ -38,7 +48,8 @@ def sign_app(authority: Authority, api: Api, metrics: Metrics, trust_domain: str
             csr, token = _read(await _body(request))
             async with at_once:
                 caller = await review(api, token)
-            names = workload_names(caller, TOKEN_AUDIENCE, trust_domain)
+                workload = await _workload(api, caller, known)
+            names = workload_names(caller, TOKEN_AUDIENCE, trust_domain, workload)
             leaf = authority.sign(read_csr(csr), names)
         except RefusedError as error:
             metrics.signings.labels("refused").inc()
@@ -103,3 +114,22 @@ async def review(api: Api, token: str) -> Caller:
         audiences=tuple(str(one) for one in status.get("audiences") or ()),
         pod=str(pods[0]) if len(pods) == 1 else None,
     )
+
+
+async def _workload(api: Api, caller: Caller, known: Known) -> Workload:
+    """What the caller's pod is an instance of. Only telemetry misses it where it cannot be found out."""
+    namespace, pod = caller.namespace, caller.pod
+    if not namespace or not pod:
+        return Workload()  # refused in a moment
+    found = known(namespace, pod)
+    if found is None:
+        try:
+            obj = await api.get(f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(pod)}")
+        except KubeError as error:
+            _log.warning(
+                "cannot read pod %s/%s: its metrics will not name its workload: %s", namespace, pod, error
+            )
+            return Workload()
+        value = from_kubernetes("Pod", obj).value
+        found = value.workload if isinstance(value, Pod) else Workload()
+    return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from smi.names import pod_dns_san
+from smi.names import Workload, pod_dns_san
 from smi.policy.access import Peer
 
 _POD_SUFFIX: Final = pod_dns_san("", "").lstrip(".")
@@ -28,8 +28,9 @@ def peer_of(certificate: Mapping[str, Any] | None) -> Peer | None:
     if identity is None:
         return None
     names = certificate.get("subjectAltName", ()) if certificate else ()
-    pods = [pod for kind, value in names if kind == "DNS" and (pod := _pod(value))]
-    return Peer(identity, pods[0] if len(pods) == 1 else None)
+    texts = [value for kind, value in names if kind == "DNS"]
+    pods = [pod for value in texts if (pod := _pod(value))]
+    return Peer(identity, pods[0] if len(pods) == 1 else None, str(Workload.from_dns_sans(texts)))
 
 
 def _pod(name: str) -> str | None:

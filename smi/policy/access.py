@@ -46,6 +46,8 @@ class Peer:
 
     identity: str
     pod: str | None = None
+    workload: str = ""
+    """What the pod is an instance of (`smi.names.Workload`): for telemetry, nothing is decided on it."""
 
 
 @dataclass(frozen=True, slots=True)

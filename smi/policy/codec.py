@@ -52,7 +52,7 @@ def encode_inbound(inbound: Inbound) -> JSON:
         "mtls": inbound.mtls.value,
         "same_service_account": inbound.same_service_account,
         "grants": [_encode_grant(grant) for grant in inbound.grants],
-        "ports": [{"port": item.port, "protocol": item.protocol.value} for item in inbound.ports],
+        "ports": [_encode_inbound_port(port) for port in inbound.ports],
         "probes": [{"port": probe.port, "path": probe.path} for probe in inbound.probes],
     }
 
@@ -71,9 +71,20 @@ def encode_destination(destination: Destination) -> JSON:
 def encode_cluster(cluster: Cluster) -> JSON:
     """A Cluster as data."""
     return [
-        {"ip": endpoint.ip, "port": endpoint.port, "pod": endpoint.pod, "identity": endpoint.identity}
+        {
+            "ip": endpoint.ip,
+            "port": endpoint.port,
+            "pod": endpoint.pod,
+            "identity": endpoint.identity,
+            **({"workload": endpoint.workload} if endpoint.workload else {}),
+        }
         for endpoint in cluster
     ]
+
+
+def _encode_inbound_port(port: InboundPort) -> JSON:
+    service = {"service": port.service} if port.service else {}
+    return {"port": port.port, "protocol": port.protocol.value, **service}
 
 
 def _encode_grant(grant: Grant) -> JSON:
@@ -165,6 +176,7 @@ def _decode_endpoint(data: object) -> Endpoint:
         port=_port(fields.get("port"), "port"),
         pod=_optional_text(fields, "pod"),
         identity=_optional_text(fields, "identity"),
+        workload=_optional_text(fields, "workload") or "",
     )
 
 
@@ -234,7 +246,9 @@ def _decode_ports(data: object) -> PortSet | None:
 def _decode_inbound_port(data: object) -> InboundPort:
     fields = _object(data, "port")
     return InboundPort(
-        _port(fields.get("port"), "port"), _choice(fields, "protocol", Protocol, Protocol.DETECT)
+        _port(fields.get("port"), "port"),
+        _choice(fields, "protocol", Protocol, Protocol.DETECT),
+        _optional_text(fields, "service") or "",
     )
 
 

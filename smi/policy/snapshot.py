@@ -108,6 +108,9 @@ class InboundPort:
 
     port: int
     protocol: Protocol
+    service: str = ""
+    """The Service (`namespace/name`) whose port this is, for telemetry only; of several the one with
+    the shortest name, then the first: the root `api` rather than the leaf `api-v1`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +182,8 @@ class Endpoint:
     """`namespace/name`."""
     identity: str | None = None
     """SPIFFE id that must be in the peer's certificate; None = not meshed, spoken to in plain."""
+    workload: str = ""
+    """What the pod is an instance of (`smi.names.Workload`), for telemetry only."""
 
 
 Cluster = tuple[Endpoint, ...]

@@ -22,6 +22,7 @@ from controller.ca.policy import (
     renewal_time,
     workload_names,
 )
+from smi.names import Workload
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -99,3 +100,17 @@ def test_the_steps_of_a_root_rotation(roots: Roots, step: Step) -> None:
     decision = next_step(roots, NOW, DAY)
     assert decision.step is step
     assert decision.reason
+
+
+def test_a_certificate_says_what_its_pod_is_an_instance_of_and_no_more() -> None:
+    workload = Workload("Deployment", "web.v1", "web", "web-0.shop.pod.smi-mesh.internal")
+    names = workload_names(GOOD, "smi-mesh-ca", "cluster.local", workload)
+    assert names.dns[1:] == (
+        "Deployment.web.v1.workload.smi-mesh.internal",
+        "web.app.smi-mesh.internal",
+        "web-0.shop.pod.smi-mesh.internal.version.smi-mesh.internal",  # nobody's pod name
+    )
+    assert Workload.from_dns_sans(names.dns) == workload
+    assert workload_names(GOOD, "smi-mesh-ca", "td", Workload("K", "n", "ä,b")).dns[1:] == (
+        "K.n.workload.smi-mesh.internal",
+    )

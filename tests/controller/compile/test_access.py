@@ -168,7 +168,10 @@ def test_ports_and_probes_of_a_pod() -> None:
         build.pod("api-0", "10.1.0.1", containers=[container]),
         build.endpoint_slice("api", [build.endpoint("api-0", "10.1.0.1")], [{"port": 8080, "name": "http"}]),
     ).inbound["shop/api-0"]
-    assert inbound.ports == (InboundPort(8080, Protocol.HTTP), InboundPort(9000, Protocol.GRPC))
+    assert inbound.ports == (
+        InboundPort(8080, Protocol.HTTP, "shop/api"),
+        InboundPort(9000, Protocol.GRPC),
+    )
     assert inbound.probes == (Probe(8080, "/live"),)
 
 
@@ -179,7 +182,7 @@ def test_services_that_disagree_leave_it_to_the_proxy() -> None:
     ]
     services = [build.service(name, [{"port": 80, "name": name}]) for name in ("http", "tcp")]
     inbound = snapshot_of(*services, build.pod("api-0", "10.1.0.1"), *slices).inbound["shop/api-0"]
-    assert inbound.ports == (InboundPort(8080, Protocol.DETECT),)
+    assert inbound.ports == (InboundPort(8080, Protocol.DETECT, "shop/tcp"),)
 
 
 def test_a_service_port_in_a_tcp_route_is_pointed_out() -> None:

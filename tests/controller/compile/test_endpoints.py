@@ -83,7 +83,8 @@ def test_who_is_not_ready_gets_nothing_but_declares_its_ports() -> None:
         ),
     )
     assert found.clusters == {"shop/api:80": ()}
-    assert [target.port for target in found.targets["shop/api-0"]] == [InboundPort(8080, Protocol.HTTP)]
+    declared = InboundPort(8080, Protocol.HTTP, "shop/api")
+    assert [target.port for target in found.targets["shop/api-0"]] == [declared]
 
 
 def test_ports_are_matched_by_name_and_transport() -> None:
