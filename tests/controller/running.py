@@ -89,7 +89,7 @@ class Running:
             {
                 "apiVersion": "v1",
                 "kind": "Pod",
-                "metadata": {"name": name, "namespace": "shop"},
+                "metadata": {"name": name, "namespace": "shop", "labels": {"version": "v1"}},
                 "spec": {
                     "serviceAccountName": account,
                     "containers": [{"name": "app", "image": "sh", "ports": [{"containerPort": 8080}]}],

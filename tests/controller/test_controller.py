@@ -136,7 +136,7 @@ async def test_a_pod_gets_a_certificate_for_its_token_only(mesh: Running) -> Non
     ]
     assert names.get_values_for_type(x509.DNSName) == [
         "web-0.shop.pod.smi-mesh.internal",
-        "web.app.smi-mesh.internal",
+        "v1.version.smi-mesh.internal",
     ]
     assert answer["trust_bundle"] == mesh.controller.authority.bundle
     for csr, token in (
