@@ -188,11 +188,11 @@ class Telemetry:
 
     # --- set-up --------------------------------------------------------------------------------
 
-    def counter(self, name: str, help_text: str, labels: Sequence[str]) -> Counter:
-        """A counter family of that name; the same one on a second call."""
+    def counter(self, name: str, help_text: str, labels: Sequence[str], limit: int = MAX_SERIES) -> Counter:
+        """A counter family of that name; the same one on a second call. `limit`: most series of it."""
         known = self._counters.get(name)
         if known is None:
-            known = self._counters[name] = Counter(name, help_text, labels, self._limit)
+            known = self._counters[name] = Counter(name, help_text, labels, min(limit, self._limit))
         if known.labels != tuple(labels):
             raise ValueError(f"{name} already has labels {known.labels}, not {tuple(labels)}")
         return known

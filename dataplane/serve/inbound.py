@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Sequence
-from time import perf_counter
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from dataplane.core.balance import Load
 from dataplane.core.inbound import admit_connection, admit_request, caller_field, protocols, spoken_as
+from dataplane.core.openings import First, Openings
 from dataplane.core.outcome import Outcome, Reply, failed, refused
 from dataplane.core.peer import peer_of
 from dataplane.serve.http2_server import DownstreamLink
@@ -22,17 +22,17 @@ from dataplane.serve.http_any import Opening
 from dataplane.serve.http_server import Decision, Downstream, Refusal, Serving, Way
 from dataplane.serve.outbound import to_origin_form
 from dataplane.serve.pool import App, ConnectFailed, Contexts
+from dataplane.serve.server_names import ServerNames
 from dataplane.serve.sniffer import Sniffer
 from dataplane.serve.sockets import Accepted, Original, reset
 from dataplane.serve.tls import TlsLayer
-from dataplane.serve.tunnel import Tunnel
+from dataplane.serve.tunnel import Tally, Tunnel
 from dataplane.serve.udp_inbound import UdpInbound
 from dataplane.serve.udp_series import UdpCommon
 from dataplane.state import State
 from dataplane.telemetry import Telemetry
 from dataplane.wire.authority import port_of_sni
 from dataplane.wire.http1 import RequestHead
-from dataplane.wire.sniff import Spoken
 from smi.names import ALPN_HTTP1, ALPN_HTTP2, ALPN_TCP, ALPN_UDP, DENIAL_HEADER, REASON_HEADER
 from smi.policy.access import Denial, Peer, Permit
 from smi.policy.snapshot import Protocol
@@ -44,6 +44,7 @@ _CALLER: Final = frozenset({b"x-forwarded-client-cert"})
 _LOG_EVERY: Final = 10.0
 """Seconds between log lines of equal denials."""
 _MAX_LOGGED: Final = 1000
+_MAX_OPENINGS: Final = 1024
 
 _log = logging.getLogger("dataplane.inbound")
 
@@ -72,6 +73,8 @@ class Inbound:
         self.udp = UdpInbound(
             serving, state, udp.counters, app.host, own_ports, udp.idle, self.denied, self.admitted
         )
+        self._names = ServerNames(telemetry, "inbound")
+        self.openings = Openings(_MAX_OPENINGS, serving.limits.remembered)
         self._load = Load()
         self._logged: dict[str, float] = {}
         self._notes = telemetry.counter(
@@ -104,19 +107,14 @@ class Inbound:
         protocol = protocols(self.state.inbound).get(port, Protocol.DETECT)
         http = spoken_as(protocol)
         if http is None:
-            Sniffer(
-                self.serving.limits.sniff, lambda spoken, data: self._sniffed(transport, port, spoken, data)
-            ).adopt(transport)
+            first = self.openings.recall(port, self.serving.loop.time())
+            limits = self.serving.limits
+            head_start = 0.0 if first is First.SERVER else limits.head_start
+            Sniffer(head_start, limits.sniff, _Sides(self, port)).adopt(transport)
         elif http:
             Opening(self.serving, _Gate(self, None, port)).adopt(transport)
         else:
-            self._relay(transport, None, port)
-
-    def _sniffed(self, transport: asyncio.Transport, port: int, spoken: Spoken, data: bytes) -> None:
-        if spoken in (Spoken.HTTP1, Spoken.HTTP2):
-            Opening(self.serving, _Gate(self, None, port)).adopt(transport, data)
-        else:
-            self._relay(transport, None, port, data)
+            self.relay(transport, None, port)
 
     def _authenticated(self, layer: TlsLayer) -> asyncio.Protocol | None:
         """The handshake is done: the peer, the port and the protocol are known."""
@@ -136,28 +134,47 @@ class Inbound:
         level = logging.INFO if isinstance(error, ssl.SSLError) else logging.DEBUG
         _log.log(level, "a handshake at the mesh port failed: %s", error)
 
-    def relay(self, layer: TlsLayer, peer: Peer, port: int) -> None:
-        """Serve an opaque mesh connection."""
-        self._relay(layer, peer, port)
+    def relay(
+        self,
+        transport: asyncio.Transport,
+        peer: Peer | None,
+        port: int,
+        data: bytes = b"",
+        tally: Tally | None = None,
+        tunnel: Tunnel | None = None,
+    ) -> None:
+        """Serve an opaque connection, of which `data` was read already.
 
-    def _relay(self, transport: asyncio.Transport, peer: Peer | None, port: int, data: bytes = b"") -> None:
-        series = self.telemetry.tcp_open("inbound", peer.identity if peer else "", "", "")
+        `tunnel`, counted by `tally`, leads to the app already.
+        """
+        tally = (tally or self.tally(peer)).begin()
         verdict = admit_connection(self.state.inbound, peer, port)
         if isinstance(verdict, Denial):
             self.denied(verdict)
-            series.close(0, 0, 0.0, verdict.reason)
+            if tunnel is None:
+                tally.closed(0, 0, verdict.reason)
+            else:
+                tunnel.reason = verdict.reason
+                tunnel.drop()
             reset(transport)
             return
         self.admitted(verdict)
-        began = perf_counter()
-
-        def closed(sent: int, received: int, reason: str) -> None:
-            series.close(sent, received, perf_counter() - began, reason)
-
-        tunnel = Tunnel(self.serving.registry, self.serving.limits.tunnel_idle, closed)
-        tunnel.client.adopt(transport, data)
+        called = tunnel or Tunnel(self.serving.registry, self.serving.limits.tunnel_idle, tally.closed)
+        if protocols(self.state.inbound).get(port) is Protocol.TCP:
+            called.client.adopt(transport, data)
+        else:
+            self._names.listen(transport, data, called.client, "", str(port))
         transport.resume_reading()
-        self.serving.tasks.start("connect app", self._connect(tunnel, verdict, port))
+        if tunnel is None:
+            self.connect(called, verdict, port)
+
+    def tally(self, peer: Peer | None) -> Tally:
+        """What an opaque connection is counted under."""
+        return Tally(self.telemetry, "inbound", peer.identity if peer else "", "", "")
+
+    def connect(self, tunnel: Tunnel, permit: Permit, port: int) -> None:
+        """Begin to give a tunnel the app."""
+        self.serving.tasks.start("connect app", self._connect(tunnel, permit, port))
 
     async def _connect(self, tunnel: Tunnel, permit: Permit, port: int) -> None:
         try:
@@ -204,6 +221,39 @@ class Inbound:
     def load(self) -> Load:
         """Requests under way to the app."""
         return self._load
+
+
+class _Sides:
+    """What a plain-text connection to `port` can become."""
+
+    __slots__ = ("_inbound", "_port", "_tally")
+
+    def __init__(self, inbound: Inbound, port: int) -> None:
+        self._inbound = inbound
+        self._port = port
+        self._tally: Tally | None = None
+
+    def call(self, heard: Callable[[bool], None]) -> Tunnel | None:
+        inbound = self._inbound
+        verdict = admit_connection(inbound.state.inbound, None, self._port)
+        if isinstance(verdict, Denial):
+            return None
+        self._tally = inbound.tally(None)
+        serving = inbound.serving
+        tunnel = Tunnel(serving.registry, serving.limits.tunnel_idle, self._tally.closed, heard)
+        inbound.connect(tunnel, verdict, self._port)
+        return tunnel
+
+    def request(self, transport: asyncio.Transport, data: bytes) -> None:
+        inbound = self._inbound
+        inbound.openings.forget(self._port)
+        Opening(inbound.serving, _Gate(inbound, None, self._port)).adopt(transport, data)
+
+    def opaque(self, transport: asyncio.Transport, data: bytes, tunnel: Tunnel | None, greeted: bool) -> None:
+        inbound = self._inbound
+        if greeted:
+            inbound.openings.learn(self._port, First.SERVER, inbound.serving.loop.time())
+        inbound.relay(transport, None, self._port, data, self._tally, tunnel)
 
 
 class _Opaque(asyncio.Protocol):

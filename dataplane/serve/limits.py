@@ -7,8 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Limits:
+    head_start: float = 0.02
+    """Before the server of a silent client is connected as well, to hear which of them speaks first."""
     sniff: float = 0.1
-    """How long a silent client keeps its protocol open; then it is opaque (the server may speak first)."""
+    """For the rest of a first line, and for a silent client whose server cannot be had; then it is opaque."""
+    remembered: float = 300.0
+    """How long it is remembered who spoke first at a destination."""
     handshake: float = 5.0
     """TLS handshake of a peer at the mesh port."""
     lookup: float = 2.0
@@ -34,7 +38,7 @@ class Limits:
     suspect: float = 3.0
     """How long an endpoint that refused a connection is avoided."""
     tick: float = 0.5
-    """Granularity of all the above but `sniff`, `handshake` and `connect`."""
+    """Granularity of all the above but `head_start`, `sniff`, `handshake` and `connect`."""
     pool_size: int = 128
     """Idle connections kept per endpoint."""
     requests_per_endpoint: int = 4096

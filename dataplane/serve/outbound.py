@@ -9,29 +9,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
-from time import perf_counter
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
 from dataplane.core.inbound import spoken_as
+from dataplane.core.openings import First, Openings
 from dataplane.core.outbound import NoRoute, Plan, Router
 from dataplane.core.outcome import Outcome, Reply, failed
 from dataplane.serve.http_any import Opening
 from dataplane.serve.http_server import Decision, HandOver, Refusal, Serving, Way
 from dataplane.serve.pool import ConnectFailed, Peers, avoid
+from dataplane.serve.server_names import ServerNames
 from dataplane.serve.sniffer import Sniffer
 from dataplane.serve.sockets import Accepted, Address, Original, reset
-from dataplane.serve.tunnel import Tunnel
+from dataplane.serve.tunnel import Tally, Tunnel
 from dataplane.state import NotKnown, State, Target
 from dataplane.telemetry import HttpSeries, Telemetry
 from dataplane.wire.authority import Authority, parse_authority, split_absolute
 from dataplane.wire.errors import BadMessage
 from dataplane.wire.http1 import RequestHead
-from dataplane.wire.sniff import Spoken
 from smi.policy.path import BadTarget, normalise_target
+from smi.policy.snapshot import Protocol
 
 _ESTABLISHED: Final = b"HTTP/1.1 200 Connection Established\r\n\r\n"
 _MAX_WAYS: Final = 4096
+_MAX_OPENINGS: Final = 4096
 _FOR_A_PROXY: Final = frozenset({b"proxy-authorization"})
 
 _log = logging.getLogger("dataplane.outbound")
@@ -58,7 +60,8 @@ class Outbound:
         self._own = own
         self._original = original
         self._ways: dict[Plan, Way] = {}
-        self._speaks_http: set[str] = set()
+        self._names = ServerNames(telemetry, "outbound")
+        self.openings = Openings(_MAX_OPENINGS, serving.limits.remembered)
 
     def accept(self) -> asyncio.Protocol:
         """The protocol of a newly accepted connection."""
@@ -104,53 +107,54 @@ class Outbound:
         destination = target.destination
         http = spoken_as(destination.protocol) if destination.cluster is not None else False
         if http is None:
-            known = to.key in self._speaks_http
             limits = self.serving.limits
-            Sniffer(
-                limits.request_head if known else limits.sniff,
-                lambda spoken, rest: self._sniffed(transport, to, spoken, rest),
-            ).adopt(transport, data)
+            first = self.openings.recall((to.key, destination.service), self.serving.loop.time())
+            head_start = limits.head_start if first is None else limits.request_head
+            if first is First.SERVER:
+                head_start = 0.0
+            Sniffer(head_start, limits.sniff, _Sides(self, to, target)).adopt(transport, data)
         elif http:
             Opening(self.serving, _Intercepted(self, to)).adopt(transport, data)
         else:
-            self._relay(transport, to, target, data)
+            self.relay(transport, to, target, data)
 
-    def _sniffed(self, transport: asyncio.Transport, to: Authority, spoken: Spoken, data: bytes) -> None:
-        if spoken in (Spoken.HTTP1, Spoken.HTTP2):
-            if len(self._speaks_http) < _MAX_WAYS:
-                self._speaks_http.add(to.key)  # a silent client there need not be taken for an opaque one
-            Opening(self.serving, _Intercepted(self, to)).adopt(transport, data)
-            return
-        self._speaks_http.discard(to.key)
-        target = self.state.lookup(to.key)
-        if target is None:
-            reset(transport)
-        else:
-            self._relay(transport, to, target, data)
-
-    def _relay(self, transport: asyncio.Transport, to: Authority, target: Target, data: bytes) -> None:
-        """Relay opaque bytes: one decision per connection (S13)."""
+    def plan_opaque(self, to: Authority, target: Target) -> Plan | NoRoute:
+        """One decision per connection (S13)."""
         if target.destination.cluster is None:
-            plan: Plan | NoRoute = self._router.direct(to.host, to.port)
-        else:
-            plan = self._router.plan(target, None)
+            return self._router.direct(to.host, to.port)
+        return self._router.plan(target, None)
+
+    def relay(self, transport: asyncio.Transport, to: Authority, target: Target, data: bytes) -> None:
+        """Relay opaque bytes."""
+        plan = self.plan_opaque(to, target)
         if isinstance(plan, NoRoute):
             self._telemetry.tcp_open("outbound", "", plan.service, plan.backend).close(
                 0, 0, 0.0, plan.outcome.reason
             )
             reset(transport)
             return
-        series = self._telemetry.tcp_open(
-            "outbound", plan.endpoint.identity or "", plan.service, plan.backend
-        )
-        began = perf_counter()
+        tally = self.tally(plan).begin()
+        tunnel = Tunnel(self.serving.registry, self.serving.limits.tunnel_idle, tally.closed)
+        self.join(transport, to, target, data, tunnel)
+        self.connect(tunnel, plan)
 
-        def closed(sent: int, received: int, reason: str) -> None:
-            series.close(sent, received, perf_counter() - began, reason)
+    def tally(self, plan: Plan) -> Tally:
+        """What a tunnel to this endpoint is counted under."""
+        return Tally(self._telemetry, "outbound", plan.endpoint.identity or "", plan.service, plan.backend)
 
-        tunnel = Tunnel(self.serving.registry, self.serving.limits.tunnel_idle, closed)
-        tunnel.client.adopt(transport, data)
+    def join(
+        self, transport: asyncio.Transport, to: Authority, target: Target, data: bytes, tunnel: Tunnel
+    ) -> None:
+        """Give a tunnel its client."""
+        destination = target.destination
+        if destination.protocol is Protocol.TCP:
+            tunnel.client.adopt(transport, data)
+        else:
+            self._names.listen(transport, data, tunnel.client, destination.service or "", to.key)
         transport.resume_reading()
+
+    def connect(self, tunnel: Tunnel, plan: Plan) -> None:
+        """Begin to give a tunnel its server."""
         self.serving.tasks.start("connect", self._connect(tunnel, plan))
 
     async def _connect(self, tunnel: Tunnel, plan: Plan) -> None:
@@ -239,6 +243,49 @@ class Outbound:
                     self._ways.clear()
                 self._ways[plan] = way
         return way
+
+
+class _Sides:
+    """What a connection to `to` can become."""
+
+    __slots__ = ("_outbound", "_place", "_tally", "_target", "_to")
+
+    def __init__(self, outbound: Outbound, to: Authority, target: Target) -> None:
+        self._outbound = outbound
+        self._to = to
+        self._target = target
+        self._place = to.key, target.destination.service
+        self._tally: Tally | None = None
+
+    def call(self, heard: Callable[[bool], None]) -> Tunnel | None:
+        outbound = self._outbound
+        plan = outbound.plan_opaque(self._to, self._target)
+        if isinstance(plan, NoRoute):
+            return None
+        self._tally = outbound.tally(plan)
+        tunnel = Tunnel(
+            outbound.serving.registry, outbound.serving.limits.tunnel_idle, self._tally.closed, heard
+        )
+        outbound.connect(tunnel, plan)
+        return tunnel
+
+    def request(self, transport: asyncio.Transport, data: bytes) -> None:
+        outbound = self._outbound
+        outbound.openings.learn(self._place, First.REQUEST, outbound.serving.loop.time())
+        Opening(outbound.serving, _Intercepted(outbound, self._to)).adopt(transport, data)
+
+    def opaque(self, transport: asyncio.Transport, data: bytes, tunnel: Tunnel | None, greeted: bool) -> None:
+        outbound = self._outbound
+        if greeted:
+            outbound.openings.learn(self._place, First.SERVER, outbound.serving.loop.time())
+        elif data:
+            outbound.openings.forget(self._place)
+        if tunnel is None:
+            outbound.relay(transport, self._to, self._target, data)
+            return
+        if self._tally is not None:
+            self._tally.begin()
+        outbound.join(transport, self._to, self._target, data, tunnel)
 
 
 class _Waiting(asyncio.Protocol):

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
+from time import perf_counter
+from typing import Final, Self
 
 from dataplane.core.balance import Load
 from dataplane.serve.registry import Registry
 from dataplane.serve.sockets import reset, stream
+from dataplane.telemetry import TcpSeries, Telemetry
 
 OnClosed = Callable[[int, int, str], None]
 """(bytes to the server, bytes to the client, reason or "")."""
@@ -24,9 +26,14 @@ DRAINED: Final = "drained"
 
 
 class Tunnel:
-    """Two ends. Made with the client's; `connect` adds the server's."""
+    """Two ends, joined in any order: the server may be connected before the client is told of it.
+
+    `heard(spoke)`: called once if something comes of the server while there is no client yet: it
+    spoke or ended its side, or it cannot be had.
+    """
 
     __slots__ = (
+        "_heard",
         "_idle",
         "_load",
         "_loop",
@@ -39,7 +46,14 @@ class Tunnel:
         "server",
     )
 
-    def __init__(self, registry: Registry, idle: float, on_closed: OnClosed) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        idle: float,
+        on_closed: OnClosed,
+        heard: Callable[[bool], None] | None = None,
+    ) -> None:
+        self._heard = heard
         self._loop = asyncio.get_running_loop()
         self._registry = registry
         self._idle = idle
@@ -83,6 +97,21 @@ class Tunnel:
         self.server.lost = True
         self.client.abort()
         self.closed()
+        self.early(False)
+
+    def drop(self) -> None:
+        """There will be no client: it turned out to want something else."""
+        self._heard = None
+        self.client.lost = True
+        if self.server.transport is not None and not self.server.lost:
+            self.server.transport.close()
+        self.closed()
+
+    def early(self, spoke: bool) -> None:
+        """Something came of one end before there was the other."""
+        heard, self._heard = self._heard, None
+        if heard is not None and self.client.transport is None:
+            heard(spoke)
 
     def closed(self) -> None:
         """One end is gone; called by each of them once."""
@@ -92,6 +121,28 @@ class Tunnel:
             if self._load is not None:
                 self._load.active -= 1
             self._on_closed(self.client.received, self.server.received, self.reason)
+
+
+class Tally:
+    """What one tunnel is counted under, once it is known to be one."""
+
+    __slots__ = ("_began", "_labels", "_series", "_telemetry")
+
+    def __init__(self, telemetry: Telemetry, direction: str, peer: str, service: str, backend: str) -> None:
+        self._telemetry = telemetry
+        self._labels = direction, peer, service, backend
+        self._series: TcpSeries | None = None
+        self._began = 0.0
+
+    def begin(self) -> Self:
+        self._series = self._telemetry.tcp_open(*self._labels)
+        self._began = perf_counter()
+        return self
+
+    def closed(self, sent: int, received: int, reason: str) -> None:
+        """As OnClosed."""
+        if self._series is not None:
+            self._series.close(sent, received, perf_counter() - self._began, reason)
 
 
 class End(asyncio.Protocol):
@@ -120,7 +171,7 @@ class End(asyncio.Protocol):
         mine = self.transport = stream(transport)
         other = self.other
         if other.lost:
-            mine.abort()
+            reset(mine)
             return
         if other.transport is None:
             return
@@ -140,6 +191,7 @@ class End(asyncio.Protocol):
             self._early.append(data)
             assert self.transport is not None
             self.transport.pause_reading()
+            self._tunnel.early(True)
         else:
             onward.write(data)
 
@@ -151,18 +203,25 @@ class End(asyncio.Protocol):
                 onward.close()
                 return False
             onward.write_eof()
+        else:
+            self._tunnel.early(True)
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
-        onward = self.other.transport
-        if onward is not None and not self.other.lost:
-            if exc is not None or not (self.ended or self.other.ended):
-                self._tunnel.reason = self._tunnel.reason or ABORTED
+        other = self.other
+        onward = other.transport
+        broken = exc is not None or not (self.ended or other.ended)
+        if broken and not other.lost:
+            self._tunnel.reason = self._tunnel.reason or ABORTED
+        if onward is not None and not other.lost:
+            if broken:
                 reset(onward)
             else:
                 onward.close()
         self._tunnel.closed()
+        if onward is None:
+            self._tunnel.early(False)
 
     def pause_writing(self) -> None:
         if self.other.transport is not None:
