@@ -23,10 +23,11 @@ from dataplane import VERSION, gauges, process, serve
 from dataplane.admin import Admin, Views
 from dataplane.control.discovery import Discovery
 from dataplane.control.identity import Identity
+from dataplane.page import TEXT_TYPE
 from dataplane.settings import Settings, SettingsError, settings_from
 from dataplane.state import State
 from dataplane.tasks import Tasks
-from dataplane.telemetry import CONTENT_TYPE, Telemetry
+from dataplane.telemetry import Telemetry
 
 SWEEP_SECONDS: Final = 60.0
 
@@ -82,7 +83,7 @@ async def run(proxy: Proxy) -> int:
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, end, 0)
     settings = proxy.settings
-    views = Views(proxy.unready, proxy.telemetry.render, CONTENT_TYPE, proxy.state.describe)
+    views = Views(proxy.unready, proxy.telemetry.render, TEXT_TYPE, proxy.state.describe)
     admin = Admin(views, settings.pod_ip)
     await admin.start(settings.bind, settings.admin_port)
     tasks = Tasks(lambda _name, _failure: end(1))

@@ -1,84 +1,187 @@
-"""Counters of one proxy: cheap to keep on the hot path, rendered as Prometheus text at scrape.
+"""Counters of one proxy: cheap to keep on the hot path, read at scrape only.
 
-Series are plain lists in dicts keyed by small tuples. The number of series of a family is bounded;
-what does not fit is counted in one overflow series, so that no client can make the proxy grow.
-Label values come from configuration and from closed sets of reasons, never straight from a request.
-This module must not know sockets or config; other parts register callbacks (`gauge`) that are read
-at scrape. Text format: Prometheus exposition format 0.0.4.
+There is one set of counters. A series is what happens between this proxy and one other side; it is
+looked up once per connection or way and then kept by whoever counts, so that an exchange costs one
+dict look-up and a few additions. What a scrape looks like is decided elsewhere: `write` gives our
+own families (`smi_mesh_*`), `dataplane.dialects` those that other meshes' tools query.
+
+The number of series is bounded; what does not fit is folded together, and counted, so that no
+client can make the proxy grow. Label values come from configuration, certificates and closed sets,
+never straight from a request. This module must not know sockets or config; other parts register
+callbacks (`gauge`) that are read at scrape.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from dataplane.page import Bounds, Exemplar, Page, labels
+
 MAX_SERIES: Final = 1000
-"""Series of one family before the overflow series takes the rest."""
+"""Series of one family before an overflow series takes the rest; half of them may name a pod."""
+MAX_OUTCOMES: Final = 64
+"""(status, reason, gRPC status) told apart within one series; then only the status' class is."""
 OVERFLOW: Final = "overflow"
 """Value of every label of an overflow series."""
-LATENCY_BUCKETS: Final = (
-    0.0005,
-    0.001,
-    0.0025,
-    0.005,
-    0.01,
-    0.025,
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1.0,
-    2.5,
-    5.0,
-    10.0,
-    30.0,
-)
-"""Upper bounds in seconds, inclusive."""
 
-CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+MILLISECONDS: Final = (
+    *(0.5, 1, 2, 2.5, 3, 4, 5, 10, 20, 25, 30, 40, 50, 100, 200, 250, 300, 400, 500),
+    *(1000, 2000, 2500, 3000, 4000, 5000, 10_000, 20_000, 30_000, 40_000, 50_000),
+    *(60_000, 300_000, 600_000, 1_800_000, 3_600_000),
+)
+"""Upper bounds, inclusive, of the buckets that durations are counted in: every dialect's are among them."""
+SECONDS: Final = tuple(bound / 1000 for bound in MILLISECONDS)
+LATENCY_BUCKETS: Final = (
+    *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
+)
+"""Upper bounds in seconds of our own histogram."""
+SIZES: Final = (
+    *(0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 300_000),
+    *(600_000, 1_800_000, 3_600_000),
+)
+"""Upper bounds in bytes of the buckets that body sizes are counted in (Envoy's default ones)."""
+EXEMPLAR_SECONDS: Final = 1.0
+"""A series looks for a trace to show at most this often."""
 
 _GRPC_STATUSES: Final = frozenset(str(number) for number in range(17))
+_OWN_BOUNDS: Final = Bounds(SECONDS, LATENCY_BUCKETS)
 
 _Series = TypeVar("_Series")
 
 Labels = tuple[str, ...]
 Reading = Callable[[], Iterable[tuple[Labels, float]]]
 """Called at scrape: (label values, value) pairs."""
+Outcome = tuple[int, str, str]
+"""(status, own reason or "", gRPC status or ""): how an exchange ended. Status 0: there was none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """What a series is about. All empty texts mean: not known, or not said."""
+
+    direction: str
+    """"inbound": the other side called us; "outbound": we called it."""
+    peer: str
+    """SPIFFE id of the other side, proven (inbound) or demanded (outbound)."""
+    service: str
+    """Root service `namespace/name` (outbound); the Service of the port (inbound)."""
+    backend: str
+    """Backend service of the split that decided (outbound)."""
+    pod: str = ""
+    """`namespace/name` of the other side."""
+    workload: str = ""
+    """What that pod is an instance of, as `smi.names.Workload` writes it."""
+    split: str = ""
+    """`namespace/name` of the TrafficSplit that decided."""
+
+
+_Key = tuple[str, str, str, str, str, str, str]
+
+
+class Exchanges:
+    """The exchanges of one series with one outcome."""
+
+    __slots__ = (
+        "buckets",
+        "exemplars",
+        "request_bytes",
+        "request_sizes",
+        "response_bytes",
+        "response_sizes",
+        "seconds",
+    )
+
+    def __init__(self) -> None:
+        self.buckets = [0] * (len(SECONDS) + 1)
+        """Exchanges per bucket of SECONDS, not cumulative; the last is +Inf."""
+        self.seconds = 0.0
+        self.request_bytes = 0
+        self.response_bytes = 0
+        self.request_sizes = [0] * (len(SIZES) + 1)
+        """Exchanges whose request had a body, per bucket of SIZES; likewise of responses."""
+        self.response_sizes = [0] * (len(SIZES) + 1)
+        self.exemplars: dict[int, Exemplar] = {}
+        """Bucket → the latest exchange in it whose trace is known."""
+
+    @property
+    def count(self) -> int:
+        return sum(self.buckets)
 
 
 class HttpSeries:
-    """Requests of one (direction, peer, service, backend): outcomes and durations.
+    """Exchanges of one edge. Callers keep it and call `observe` again, which saves the look-up."""
 
-    Callers may keep it and call `observe` again, which saves the look-up.
-    """
-
-    __slots__ = ("buckets", "grpc", "outcomes", "seconds")
+    __slots__ = ("exchanges", "exemplar_due")
 
     def __init__(self) -> None:
-        self.grpc: dict[str, int] = {}
-        """`grpc-status` -> calls; what is no status of gRPC's is counted as "other"."""
-        self.outcomes: dict[tuple[int, str], int] = {}
-        """(status, own reason or "") -> requests. Statuses and reasons are closed sets."""
-        self.buckets = [0] * (len(LATENCY_BUCKETS) + 1)
-        """Requests per bucket, not cumulative; the last is +Inf."""
-        self.seconds = 0.0
+        self.exchanges: dict[Outcome, Exchanges] = {}
+        self.exemplar_due = 0.0
+        """`perf_counter` from which the next trace is welcome; see `example`."""
 
-    def observe(self, status: int, reason: str, seconds: float) -> None:
-        """Count one finished exchange. `status` 0: the peer went away before there was one."""
-        outcome = (status, reason)
-        self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
-        self.buckets[bisect_left(LATENCY_BUCKETS, seconds)] += 1
-        self.seconds += seconds
+    def observe(
+        self,
+        status: int,
+        reason: str,
+        seconds: float,
+        grpc: str = "",
+        request_bytes: int = 0,
+        response_bytes: int = 0,
+    ) -> None:
+        """Count one finished exchange. `status` 0: the peer went away before there was one.
 
-    def observe_grpc(self, status: str) -> None:
-        """Count how a gRPC call ended, beside `observe`: its HTTP status is 200 even when it failed."""
-        key = status if status in _GRPC_STATUSES else "other"
-        self.grpc[key] = self.grpc.get(key, 0) + 1
+        `grpc`: the `grpc-status` a call ended with, as received; "" for what is no gRPC call. Bytes
+        are those of the bodies.
+        """
+        same = self.exchanges.get((status, reason, grpc))
+        if same is None:
+            same = self._first(status, reason, grpc)
+        same.buckets[bisect_left(SECONDS, seconds)] += 1
+        same.seconds += seconds
+        if request_bytes:
+            same.request_bytes += request_bytes
+            same.request_sizes[bisect_left(SIZES, request_bytes)] += 1
+        if response_bytes:
+            same.response_bytes += response_bytes
+            same.response_sizes[bisect_left(SIZES, response_bytes)] += 1
+
+    def example(self, outcome: Outcome, trace: str, seconds: float, now: float, time: float) -> None:
+        """Show trace `trace` for an exchange just observed; `now` as `exemplar_due`, `time` Unix time."""
+        self.exemplar_due = now + EXEMPLAR_SECONDS
+        same = self.exchanges.get(outcome)
+        if same is not None:
+            same.exemplars[bisect_left(SECONDS, seconds)] = Exemplar(trace, seconds, time)
+
+    def _first(self, status: int, reason: str, grpc: str) -> Exchanges:
+        if grpc and grpc not in _GRPC_STATUSES:
+            grpc = "other"
+        outcome = (status, reason, grpc)
+        if len(self.exchanges) >= MAX_OUTCOMES:
+            outcome = (status // 100 * 100, OVERFLOW, "")
+        return self.exchanges.setdefault(outcome, Exchanges())
+
+    @property
+    def outcomes(self) -> dict[tuple[int, str], int]:
+        """(status, reason) → exchanges."""
+        found: dict[tuple[int, str], int] = {}
+        for (status, reason, _), same in self.exchanges.items():
+            found[status, reason] = found.get((status, reason), 0) + same.count
+        return found
+
+    @property
+    def grpc(self) -> dict[str, int]:
+        """gRPC status → calls."""
+        found: dict[str, int] = {}
+        for (_, _, status), same in self.exchanges.items():
+            if status:
+                found[status] = found.get(status, 0) + same.count
+        return found
 
 
 class TcpSeries:
-    """Opaque connections of one (direction, peer, service, backend). Bytes as seen by the caller."""
+    """Opaque connections of one edge. Bytes as seen by the caller."""
 
     __slots__ = ("closed", "opened", "received", "seconds", "sent")
 
@@ -122,30 +225,45 @@ class Counter:
 class Telemetry:
     """All counters of this proxy. One instance, made by `main` and handed to whoever counts."""
 
-    __slots__ = ("_counters", "_denials", "_gauges", "_http", "_limit", "_tcp")
+    __slots__ = ("_counters", "_denials", "_folded", "_gauges", "_http", "_limit", "_target_denials", "_tcp")
 
     def __init__(self, limit: int = MAX_SERIES) -> None:
         self._limit = limit
-        self._http: dict[Labels, HttpSeries] = {}
-        self._tcp: dict[Labels, TcpSeries] = {}
+        self._http: dict[_Key, HttpSeries] = {}
+        self._tcp: dict[_Key, TcpSeries] = {}
         self._counters: dict[str, Counter] = {}
         self._gauges: dict[str, tuple[str, str, Labels, Reading]] = {}
         self._denials = self.counter(
             "smi_mesh_denials_total", "Refusals by reason and denial id.", ("reason", "id", "target")
         )
+        self._target_denials = self.counter(
+            "smi_mesh_traffic_target_denials_total",
+            "Refusals by the TrafficTargets that came nearest to allowing them (at most three each).",
+            ("traffic_target", "reason"),
+        )
+        self._folded = self.counter(
+            "smi_mesh_series_folded_total",
+            "Times a series did not fit and was counted under its workload only, or under overflow.",
+            ("family", "into"),
+        )
 
     # --- hot path ------------------------------------------------------------------------------
 
-    def http_series(self, direction: str, peer: str, service: str, backend: str) -> HttpSeries:
-        """The series of these requests; made at first use.
-
-        `direction` is "inbound" or "outbound"; `peer` the SPIFFE id of the other side ("" if it has
-        none); `service` the root `namespace/name` or ""; `backend` the backend service of a split or "".
-        """
-        key = (direction, peer, service, backend)
+    def http_series(
+        self,
+        direction: str,
+        peer: str,
+        service: str,
+        backend: str,
+        pod: str = "",
+        workload: str = "",
+        split: str = "",
+    ) -> HttpSeries:
+        """The series of these requests (fields as `Edge` has them); made at first use."""
+        key = (direction, peer, service, backend, pod, workload, split)
         series = self._http.get(key)
         if series is None:
-            series = _bounded(self._http, key, self._limit, HttpSeries)
+            series = self._bounded(self._http, "http", key, HttpSeries)
         return series
 
     def http(
@@ -154,17 +272,35 @@ class Telemetry:
         """Count one finished HTTP exchange (see `http_series`, `HttpSeries.observe`)."""
         self.http_series(direction, peer, service, backend).observe(status, reason, seconds)
 
-    def tcp_series(self, direction: str, peer: str, service: str, backend: str) -> TcpSeries:
+    def tcp_series(
+        self,
+        direction: str,
+        peer: str,
+        service: str,
+        backend: str,
+        pod: str = "",
+        workload: str = "",
+        split: str = "",
+    ) -> TcpSeries:
         """The series of these opaque connections; made at first use."""
-        key = (direction, peer, service, backend)
+        key = (direction, peer, service, backend, pod, workload, split)
         series = self._tcp.get(key)
         if series is None:
-            series = _bounded(self._tcp, key, self._limit, TcpSeries)
+            series = self._bounded(self._tcp, "tcp", key, TcpSeries)
         return series
 
-    def tcp_open(self, direction: str, peer: str, service: str, backend: str) -> TcpSeries:
+    def tcp_open(
+        self,
+        direction: str,
+        peer: str,
+        service: str,
+        backend: str,
+        pod: str = "",
+        workload: str = "",
+        split: str = "",
+    ) -> TcpSeries:
         """Count one opened connection. The series is to be told of its end: `series.close(...)`."""
-        series = self.tcp_series(direction, peer, service, backend)
+        series = self.tcp_series(direction, peer, service, backend, pod, workload, split)
         series.opened += 1
         return series
 
@@ -182,9 +318,30 @@ class Telemetry:
         """Count one closed connection, for callers that kept no series."""
         self.tcp_series(direction, peer, service, backend).close(sent, received, seconds, reason)
 
-    def denial(self, reason: str, denial_id: str, target: str) -> None:
-        """Count one refusal (or would-be refusal: the caller says so in `reason`)."""
+    def denial(self, reason: str, denial_id: str, target: str, nearest: Sequence[str] = ()) -> None:
+        """Count one refusal (or would-be refusal: the caller says so in `reason`).
+
+        `nearest`: what kept the TrafficTargets concerned from allowing it, each line begins with its
+        `namespace/name` and a colon.
+        """
         self._denials.add((reason, denial_id, target))
+        for line in nearest:
+            self._target_denials.add((line.partition(":")[0], reason))
+
+    def _bounded(
+        self, series: dict[_Key, _Series], family: str, key: _Key, make: Callable[[], _Series]
+    ) -> _Series:
+        """A new series, or the one its kind is folded into. Which pod it was is given up first."""
+        if key[4] and len(series) >= self._limit // 2:
+            self._folded.add((family, "workload"))
+            key = (*key[:4], "", *key[5:])
+            known = series.get(key)
+            if known is not None:
+                return known
+        if len(series) >= self._limit:
+            self._folded.add((family, OVERFLOW))
+            key = (OVERFLOW, OVERFLOW, OVERFLOW, OVERFLOW, "", "", "")
+        return series.setdefault(key, make())
 
     # --- set-up --------------------------------------------------------------------------------
 
@@ -206,49 +363,71 @@ class Telemetry:
         """
         self._gauges[name] = (kind, help_text, tuple(labels), read)
 
-    # --- scrape --------------------------------------------------------------------------------
+    # --- reading -------------------------------------------------------------------------------
+
+    def http_edges(self) -> Iterator[tuple[Edge, HttpSeries]]:
+        """Every series of HTTP exchanges."""
+        return ((Edge(*key), series) for key, series in list(self._http.items()))
+
+    def tcp_edges(self) -> Iterator[tuple[Edge, TcpSeries]]:
+        """Every series of opaque connections."""
+        return ((Edge(*key), series) for key, series in list(self._tcp.items()))
 
     def render(self) -> bytes:
-        """All families as Prometheus text."""
-        lines: list[str] = []
-        self._render_http(lines)
-        self._render_tcp(lines)
+        """Our own families as Prometheus text."""
+        page = Page()
+        for _ in self.write(page):
+            pass
+        return page.bytes()
+
+    def write(self, page: Page) -> Iterator[None]:
+        """Write our own families; a caller with other things to do may stop at every yield."""
+        yield from self._write_http(page)
+        yield from self._write_tcp(page)
         for counter in self._counters.values():
-            _family(lines, "counter", counter.name, counter.help)
-            lines.extend(_line(counter.name, counter.labels, *item) for item in counter.values.items())
-        for name, (kind, help_text, labels, read) in self._gauges.items():
-            _family(lines, kind, name, help_text)
-            lines.extend(_line(name, labels, *item) for item in read())
-        lines.append("")
-        return "\n".join(lines).encode()
+            page.family("counter", counter.name, counter.help)
+            for values, count in counter.values.items():
+                page.sample(counter.name, labels(counter.labels, values), count)
+            yield
+        for name, (kind, help_text, names, read) in self._gauges.items():
+            page.family(kind, name, help_text)
+            for values, value in read():
+                page.sample(name, labels(names, values), value)
+            yield
 
-    def _render_http(self, lines: list[str]) -> None:
+    def _write_http(self, page: Page) -> Iterator[None]:
         names = ("direction", "peer", "service", "backend")
-        _family(lines, "counter", "smi_mesh_requests_total", "Finished HTTP exchanges.")
-        lines.extend(
-            _line("smi_mesh_requests_total", (*names, "status", "reason"), (*key, str(status), reason), count)
-            for key, series in self._http.items()
-            for (status, reason), count in series.outcomes.items()
+        rows = merged(
+            (labels(names, key[:4]), outcome, same)
+            for key, series in list(self._http.items())
+            for outcome, same in list(series.exchanges.items())
         )
+        yield
+        counts: dict[str, int] = {}
+        calls: dict[str, int] = {}
+        durations: dict[str, Exchanges] = {}
+        for (where, (status, reason, grpc)), same in rows.items():
+            row = f"{where},{labels(('status', 'reason'), (str(status), reason))}"
+            counts[row] = counts.get(row, 0) + same.count
+            if grpc:
+                row = f'{where},grpc_status="{grpc}"'
+                calls[row] = calls.get(row, 0) + same.count
+            add(durations.setdefault(where, Exchanges()), same)
+        page.family("counter", "smi_mesh_requests_total", "Finished HTTP exchanges.")
+        for row, count in counts.items():
+            page.sample("smi_mesh_requests_total", row, count)
+        yield
         name = "smi_mesh_grpc_responses_total"
-        _family(lines, "counter", name, "Finished gRPC calls by the status in their trailers.")
-        lines.extend(
-            _line(name, (*names, "grpc_status"), (*key, status), count)
-            for key, series in self._http.items()
-            for status, count in series.grpc.items()
-        )
+        page.family("counter", name, "Finished gRPC calls by the status in their trailers.")
+        for row, count in calls.items():
+            page.sample(name, row, count)
         name = "smi_mesh_request_duration_seconds"
-        _family(lines, "histogram", name, "Time from the end of the request's head to the response's end.")
-        for key, series in self._http.items():
-            total = 0
-            for bound, count in zip((*LATENCY_BUCKETS, None), series.buckets, strict=True):
-                total += count
-                text = "+Inf" if bound is None else f"{bound:g}"
-                lines.append(_line(f"{name}_bucket", (*names, "le"), (*key, text), total))
-            lines.append(_line(f"{name}_sum", names, key, series.seconds))
-            lines.append(_line(f"{name}_count", names, key, total))
+        page.family("histogram", name, "Time from the end of the request's head to the response's end.")
+        for where, same in durations.items():
+            page.histogram(name, where, _OWN_BOUNDS, same.buckets, same.seconds, same.exemplars)
+            yield
 
-    def _render_tcp(self, lines: list[str]) -> None:
+    def _write_tcp(self, page: Page) -> Iterator[None]:
         names = ("direction", "peer", "service", "backend")
         plain: tuple[tuple[str, str, Callable[[TcpSeries], float]], ...] = (
             ("smi_mesh_tcp_opened_total", "Opaque connections opened.", lambda series: series.opened),
@@ -257,32 +436,59 @@ class Telemetry:
             ("smi_mesh_tcp_seconds_total", "Time closed ones were open.", lambda series: series.seconds),
         )
         for name, help_text, read in plain:
-            _family(lines, "counter", name, help_text)
-            lines.extend(_line(name, names, key, read(series)) for key, series in self._tcp.items())
+            page.family("counter", name, help_text)
+            for row, value in _sums((labels(names, key[:4]), read(one)) for key, one in self._tcp.items()):
+                page.sample(name, row, value)
+            yield
         name = "smi_mesh_tcp_closed_total"
-        _family(lines, "counter", name, "Opaque connections closed, by the proxy's reason if it closed them.")
-        lines.extend(
-            _line(name, (*names, "reason"), (*key, reason), count)
+        page.family("counter", name, "Opaque connections closed, by the proxy's reason if it closed them.")
+        closed = (
+            (labels((*names, "reason"), (*key[:4], reason)), count)
             for key, series in self._tcp.items()
             for reason, count in series.closed.items()
         )
+        for row, value in _sums(closed):
+            page.sample(name, row, value)
+        yield
 
 
-def _bounded(series: dict[Labels, _Series], key: Labels, limit: int, make: Callable[[], _Series]) -> _Series:
-    if len(series) >= limit:
-        key = (OVERFLOW,) * len(key)
-    return series.setdefault(key, make())
+def merged(
+    rows: Iterable[tuple[str, Outcome, Exchanges]],
+) -> dict[tuple[str, Outcome], Exchanges]:
+    """Exchanges summed over equal (labels, outcome). A sum of one is the very counter, not a copy."""
+    found: dict[tuple[str, Outcome], Exchanges] = {}
+    copies: set[tuple[str, Outcome]] = set()
+    for where, outcome, same in rows:
+        key = (where, outcome)
+        known = found.get(key)
+        if known is None:
+            found[key] = same
+            continue
+        if key not in copies:
+            copies.add(key)
+            known = add(Exchanges(), known)
+            found[key] = known
+        add(known, same)
+    return found
 
 
-def _family(lines: list[str], kind: str, name: str, help_text: str) -> None:
-    lines.append(f"# HELP {name} {help_text}")
-    lines.append(f"# TYPE {name} {kind}")
+def add(total: Exchanges, one: Exchanges) -> Exchanges:
+    """Add `one` to `total`, and return it."""
+    total.buckets = [a + b for a, b in zip(total.buckets, one.buckets, strict=True)]
+    total.request_sizes = [a + b for a, b in zip(total.request_sizes, one.request_sizes, strict=True)]
+    total.response_sizes = [a + b for a, b in zip(total.response_sizes, one.response_sizes, strict=True)]
+    total.seconds += one.seconds
+    total.request_bytes += one.request_bytes
+    total.response_bytes += one.response_bytes
+    for bucket, exemplar in one.exemplars.items():
+        known = total.exemplars.get(bucket)
+        if known is None or known.time < exemplar.time:
+            total.exemplars[bucket] = exemplar
+    return total
 
 
-def _line(name: str, labels: Labels, values: Labels, value: float) -> str:
-    inner = ",".join(f'{label}="{_escape(text)}"' for label, text in zip(labels, values, strict=True))
-    return f"{name}{{{inner}}} {value!r}" if inner else f"{name} {value!r}"
-
-
-def _escape(text: str) -> str:
-    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+def _sums(rows: Iterable[tuple[str, float]]) -> Iterable[tuple[str, float]]:
+    found: dict[str, float] = {}
+    for row, value in rows:
+        found[row] = found.get(row, 0) + value
+    return found.items()

@@ -52,6 +52,15 @@ def protocols(access: AccessTable | None) -> Mapping[int, Protocol]:
     return {port.port: port.protocol for port in declared if port.protocol is not Protocol.UDP}
 
 
+def service_of(access: AccessTable | None, port: int) -> str:
+    """The Service (`namespace/name`) whose TCP port this is; "" if none is known."""
+    declared = () if access is None else access.inbound.ports
+    for known in declared:
+        if known.port == port and known.protocol is not Protocol.UDP:
+            return known.service
+    return ""
+
+
 def spoken_as(protocol: Protocol) -> bool | None:
     """True: HTTP of any version, False: opaque bytes, None: to be found out from the first bytes."""
     if protocol in _HTTP:

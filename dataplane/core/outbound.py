@@ -49,6 +49,8 @@ class Plan:
     """Backend service of the split that decided; empty without a split."""
     cluster: str = ""
     load: Load = field(default_factory=Load)
+    split: str = ""
+    """`namespace/name` of the TrafficSplit that decided; empty without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ class NoRoute:
     detail: str = ""
     service: str = ""
     backend: str = ""
+    split: str = ""
 
 
 class Router:
@@ -73,7 +76,7 @@ class Router:
         self._cluster = cluster
         self._draw = draw
         self._loads: weakref.WeakValueDictionary[tuple[str, int], Load] = weakref.WeakValueDictionary()
-        self._ways: dict[tuple[str, str, str], tuple[Cluster, tuple[Plan, ...]]] = {}
+        self._ways: dict[tuple[str, str, str, str], tuple[Cluster, tuple[Plan, ...]]] = {}
 
     def plan(self, target: Target, request: Request | None) -> Plan | NoRoute:
         """Decide for one request; `request` None: for one opaque connection.
@@ -87,10 +90,10 @@ class Router:
             backend = target.turns[chosen.split.name].next()
             if backend is not None:
                 # `next` looked at this config's endpoints: there is at least one
-                return self._endpoint(backend.cluster, service, backend.service)
+                return self._endpoint(backend.cluster, service, backend.service, chosen.split.name)
             if not chosen.split.fallback_root:
                 detail = f"no backend of TrafficSplit {chosen.split.name} can take the request"
-                return NoRoute(Outcome.NO_BACKEND, detail, service)
+                return NoRoute(Outcome.NO_BACKEND, detail, service, split=chosen.split.name)
         return self._endpoint(destination.cluster or "", service, "")
 
     def direct(self, host: str, port: int) -> Plan:
@@ -99,29 +102,29 @@ class Router:
 
     def another(self, plan: Plan, tried: Collection[Plan]) -> Plan | None:
         """Another endpoint of the same backend, so that weights hold under failures; None if none is left."""
-        ways = self._prepared(plan.cluster, plan.service, plan.backend)
+        ways = self._prepared(plan.cluster, plan.service, plan.backend, plan.split)
         loads = {id(other.load) for other in tried}
         return pick([way for way in ways if id(way.load) not in loads], self._draw)
 
-    def _endpoint(self, cluster: str, service: str, backend: str) -> Plan | NoRoute:
-        found = pick(self._prepared(cluster, service, backend), self._draw)
+    def _endpoint(self, cluster: str, service: str, backend: str, split: str = "") -> Plan | NoRoute:
+        found = pick(self._prepared(cluster, service, backend, split), self._draw)
         if found is None:
             detail = f"{backend or service or cluster} has no ready endpoint"
-            return NoRoute(Outcome.NO_ENDPOINT, detail, service, backend)
+            return NoRoute(Outcome.NO_ENDPOINT, detail, service, backend, split)
         return found
 
-    def _prepared(self, key: str, service: str, backend: str) -> tuple[Plan, ...]:
+    def _prepared(self, key: str, service: str, backend: str, split: str) -> tuple[Plan, ...]:
         cluster = self._cluster(key)
-        known = self._ways.get((key, service, backend))
+        known = self._ways.get((key, service, backend, split))
         if known is not None and known[0] is cluster:
             return known[1]
         plans = tuple(
-            Plan(endpoint, service, backend, key, self._load(endpoint.ip, endpoint.port))
+            Plan(endpoint, service, backend, key, self._load(endpoint.ip, endpoint.port), split)
             for endpoint in cluster
         )
         if len(self._ways) >= _MAX_WAYS:
             self._ways.clear()
-        self._ways[key, service, backend] = (cluster, plans)
+        self._ways[key, service, backend, split] = (cluster, plans)
         return plans
 
     def _load(self, host: str, port: int) -> Load:

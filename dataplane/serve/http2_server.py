@@ -521,13 +521,13 @@ class Exchange:
         reply, stream = refusal.reply, self._stream
         self._stop_timer()
         self._status = reply.status
-        refusal.series.observe(reply.status, reply.reason, perf_counter() - self._started)
+        trailers = grpc_answer(reply) if self._grpc else None
+        grpc = str(trailers[2][1], "ascii") if trailers else ""
+        refusal.series.observe(reply.status, reply.reason, perf_counter() - self._started, grpc)
         if stream.reset:
             return
-        if self._grpc:
-            fields = grpc_answer(reply)
-            refusal.series.observe_grpc(str(fields[2][1], "ascii"))
-            self._down.answer(stream, fields)
+        if trailers is not None:
+            self._down.answer(stream, trailers)
         else:
             fields, body = plain_answer(reply)
             self._down.answer(stream, fields, b"" if self._head.method == b"HEAD" else body)
@@ -546,9 +546,7 @@ class Exchange:
         self._stop_timer()
         if way is not None:
             way.load.active -= 1
-            way.series.observe(self._status, reason, perf_counter() - self._started)
-            if self._grpc_status:
-                way.series.observe_grpc(self._grpc_status)
+            way.series.observe(self._status, reason, perf_counter() - self._started, self._grpc_status)
 
     def _note(self, fields: Fields) -> None:
         """Remember how a gRPC call ended."""

@@ -13,7 +13,14 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from dataplane.core.balance import Load
-from dataplane.core.inbound import admit_connection, admit_request, caller_field, protocols, spoken_as
+from dataplane.core.inbound import (
+    admit_connection,
+    admit_request,
+    caller_field,
+    protocols,
+    service_of,
+    spoken_as,
+)
 from dataplane.core.openings import First, Openings
 from dataplane.core.outcome import Outcome, Reply, failed, refused
 from dataplane.core.peer import peer_of
@@ -30,7 +37,7 @@ from dataplane.serve.tunnel import Tally, Tunnel
 from dataplane.serve.udp_inbound import UdpInbound
 from dataplane.serve.udp_series import UdpCommon
 from dataplane.state import State
-from dataplane.telemetry import Telemetry
+from dataplane.telemetry import Labels, Telemetry
 from dataplane.wire.authority import port_of_sni
 from dataplane.wire.http1 import RequestHead
 from smi.names import ALPN_HTTP1, ALPN_HTTP2, ALPN_TCP, ALPN_UDP, DENIAL_HEADER, REASON_HEADER
@@ -147,7 +154,7 @@ class Inbound:
 
         `tunnel`, counted by `tally`, leads to the app already.
         """
-        tally = (tally or self.tally(peer)).begin()
+        tally = (tally or self.tally(peer, port)).begin()
         verdict = admit_connection(self.state.inbound, peer, port)
         if isinstance(verdict, Denial):
             self.denied(verdict)
@@ -168,9 +175,16 @@ class Inbound:
         if tunnel is None:
             self.connect(called, verdict, port)
 
-    def tally(self, peer: Peer | None) -> Tally:
+    def tally(self, peer: Peer | None, port: int) -> Tally:
         """What an opaque connection is counted under."""
-        return Tally(self.telemetry, "inbound", peer.identity if peer else "", "", "")
+        return Tally(self.telemetry, self.labels(peer, port))
+
+    def labels(self, peer: Peer | None, port: int) -> Labels:
+        """What a caller's traffic to one port is counted under."""
+        service = service_of(self.state.inbound, port)
+        if peer is None:
+            return "inbound", "", service, ""
+        return "inbound", peer.identity, service, "", peer.pod or "", peer.workload
 
     def connect(self, tunnel: Tunnel, permit: Permit, port: int) -> None:
         """Begin to give a tunnel the app."""
@@ -186,7 +200,7 @@ class Inbound:
 
     def denied(self, denial: Denial) -> None:
         """Count and log a refusal; equal ones are logged once in a while."""
-        self.telemetry.denial(denial.reason, denial.id, self._pod())
+        self.telemetry.denial(denial.reason, denial.id, self._pod(), denial.nearest)
         self._log_denial("denied", denial)
 
     def admitted(self, permit: Permit) -> None:
@@ -238,7 +252,7 @@ class _Sides:
         verdict = admit_connection(inbound.state.inbound, None, self._port)
         if isinstance(verdict, Denial):
             return None
-        self._tally = inbound.tally(None)
+        self._tally = inbound.tally(None, self._port)
         serving = inbound.serving
         tunnel = Tunnel(serving.registry, serving.limits.tunnel_idle, self._tally.closed, heard)
         inbound.connect(tunnel, verdict, self._port)
@@ -281,7 +295,7 @@ class _Gate:
         self._peer = peer
         self._port = port
         self._extra = caller_field(inbound.identity(), peer)
-        self._series = inbound.telemetry.http_series("inbound", peer.identity if peer else "", "", "")
+        self._series = inbound.telemetry.http_series(*inbound.labels(peer, port))
         self._way: Way | None = None
 
     def decide(self, head: RequestHead) -> Decision:

@@ -24,7 +24,7 @@ from dataplane.serve.sniffer import Sniffer
 from dataplane.serve.sockets import Accepted, Address, Original, reset
 from dataplane.serve.tunnel import Tally, Tunnel
 from dataplane.state import NotKnown, State, Target
-from dataplane.telemetry import HttpSeries, Telemetry
+from dataplane.telemetry import HttpSeries, Labels, Telemetry
 from dataplane.wire.authority import Authority, parse_authority, split_absolute
 from dataplane.wire.errors import BadMessage
 from dataplane.wire.http1 import RequestHead
@@ -128,9 +128,7 @@ class Outbound:
         """Relay opaque bytes."""
         plan = self.plan_opaque(to, target)
         if isinstance(plan, NoRoute):
-            self._telemetry.tcp_open("outbound", "", plan.service, plan.backend).close(
-                0, 0, 0.0, plan.outcome.reason
-            )
+            self._telemetry.tcp_open(*_nowhere(plan)).close(0, 0, 0.0, plan.outcome.reason)
             reset(transport)
             return
         tally = self.tally(plan).begin()
@@ -140,7 +138,7 @@ class Outbound:
 
     def tally(self, plan: Plan) -> Tally:
         """What a tunnel to this endpoint is counted under."""
-        return Tally(self._telemetry, "outbound", plan.endpoint.identity or "", plan.service, plan.backend)
+        return Tally(self._telemetry, _labels(plan))
 
     def join(
         self, transport: asyncio.Transport, to: Authority, target: Target, data: bytes, tunnel: Tunnel
@@ -201,7 +199,7 @@ class Outbound:
             return self._way(self._router.direct(to.host, to.port))
         plan = self._router.plan(target, head)
         if isinstance(plan, NoRoute):
-            series = self._telemetry.http_series("outbound", "", plan.service, plan.backend)
+            series = self._telemetry.http_series(*_nowhere(plan))
             return Refusal(failed(plan.outcome, plan.detail), series)
         way = self._ways.get(plan) or self._way(plan)
         if plan.load.active >= self.serving.limits.requests_per_endpoint:
@@ -217,14 +215,11 @@ class Outbound:
         return None if other is None else self._way(other)
 
     def refuse(self, reply: Reply) -> Refusal:
-        return Refusal(reply, self._series("", "", ""))
+        return Refusal(reply, self.open_series())
 
     def open_series(self) -> HttpSeries:
         """Counts CONNECT requests."""
-        return self._series("", "", "")
-
-    def _series(self, peer: str, service: str, backend: str) -> HttpSeries:
-        return self._telemetry.http_series("outbound", peer, service, backend)
+        return self._telemetry.http_series("outbound", "", "", "")
 
     def _way(self, plan: Plan) -> Way:
         way = self._ways.get(plan)
@@ -232,7 +227,7 @@ class Outbound:
             identity = plan.endpoint.identity
             way = Way(
                 self._peers.lane(plan),
-                self._series(identity or "", plan.service, plan.backend),
+                self._telemetry.http_series(*_labels(plan)),
                 plan.load,
                 plan,
                 drop=_FOR_A_PROXY,
@@ -286,6 +281,25 @@ class _Sides:
         if self._tally is not None:
             self._tally.begin()
         outbound.join(transport, self._to, self._target, data, tunnel)
+
+
+def _labels(plan: Plan) -> Labels:
+    """What traffic to one endpoint is counted under."""
+    to = plan.endpoint
+    return (
+        "outbound",
+        to.identity or "",
+        plan.service,
+        plan.backend,
+        to.pod or "",
+        to.workload,
+        plan.split,
+    )
+
+
+def _nowhere(plan: NoRoute) -> Labels:
+    """What traffic that nobody can take is counted under."""
+    return "outbound", "", plan.service, plan.backend, "", "", plan.split
 
 
 class _Waiting(asyncio.Protocol):

@@ -15,7 +15,7 @@ from typing import Final, Self
 from dataplane.core.balance import Load
 from dataplane.serve.registry import Registry
 from dataplane.serve.sockets import reset, stream
-from dataplane.telemetry import TcpSeries, Telemetry
+from dataplane.telemetry import Labels, TcpSeries, Telemetry
 
 OnClosed = Callable[[int, int, str], None]
 """(bytes to the server, bytes to the client, reason or "")."""
@@ -128,9 +128,10 @@ class Tally:
 
     __slots__ = ("_began", "_labels", "_series", "_telemetry")
 
-    def __init__(self, telemetry: Telemetry, direction: str, peer: str, service: str, backend: str) -> None:
+    def __init__(self, telemetry: Telemetry, labels: Labels) -> None:
+        """`labels`: the fields of a `telemetry.Edge`, in order."""
         self._telemetry = telemetry
-        self._labels = direction, peer, service, backend
+        self._labels = labels
         self._series: TcpSeries | None = None
         self._began = 0.0
 

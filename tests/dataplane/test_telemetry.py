@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from dataplane.telemetry import OVERFLOW, Telemetry
+from dataplane.telemetry import MAX_OUTCOMES, OVERFLOW, SIZES, Telemetry
 
 WEB = "spiffe://cluster.local/ns/shop/sa/web"
 
@@ -108,3 +108,48 @@ def test_any_label_text_survives_the_text_format(text: str) -> None:
     telemetry.denial(text, "id", "target")
     (sample,) = scrape(telemetry)["smi_mesh_denials"].samples
     assert sample.labels["reason"] == text
+
+
+def test_which_pod_it_was_is_given_up_before_which_workload() -> None:
+    telemetry = Telemetry(limit=10)
+    for number in range(100):
+        name = ("inbound", WEB, "shop/api", "", f"shop/web-{number}", "Deployment/web")
+        telemetry.http_series(*name).observe(200, "", 0.01)
+    pods = {edge.pod for edge, _ in telemetry.http_edges()}
+    assert pods == {"", *(f"shop/web-{number}" for number in range(5))}
+    assert {edge.workload for edge, _ in telemetry.http_edges()} == {"Deployment/web"}
+    assert sum(count for _, series in telemetry.http_edges() for count in series.outcomes.values()) == 100
+    folded = scrape(telemetry)["smi_mesh_series_folded"].samples
+    assert [(sample.labels, sample.value) for sample in folded] == [
+        ({"family": "http", "into": "workload"}, 95)
+    ]
+
+
+def test_a_server_cannot_make_outcomes_without_end() -> None:
+    series = Telemetry().http_series("outbound", "", "shop/api", "")
+    for status in range(100, 1000):
+        series.observe(status, "", 0.01, grpc=str(status))
+    assert len(series.exchanges) <= MAX_OUTCOMES + 9
+    assert sum(same.count for same in series.exchanges.values()) == 900
+    assert series.outcomes[500, OVERFLOW] == 100, "the class is kept: failures stay failures"
+    assert set(series.grpc) == {"other"}
+
+
+def test_denials_name_the_traffic_targets_that_came_near() -> None:
+    telemetry = Telemetry()
+    nearest = ("shop/a: it has no rule for HTTP", "shop/b: its HTTP rules resolve to no match")
+    telemetry.denial("route-not-allowed", "0123456789ab", "shop/api-1", nearest)
+    telemetry.denial("route-not-allowed", "0123456789ab", "shop/api-1", nearest[:1])
+    samples = scrape(telemetry)["smi_mesh_traffic_target_denials"].samples
+    assert {sample.labels["traffic_target"]: sample.value for sample in samples} == {"shop/a": 2, "shop/b": 1}
+
+
+def test_bodies_are_measured_where_there_are_any() -> None:
+    series = Telemetry().http_series("outbound", "", "shop/api", "")
+    series.observe(200, "", 0.01, request_bytes=100, response_bytes=101)
+    series.observe(200, "", 0.01)
+    (same,) = series.exchanges.values()
+    assert (same.request_bytes, same.response_bytes) == (100, 101)
+    assert (sum(same.request_sizes), sum(same.response_sizes)) == (1, 1)
+    assert same.request_sizes[SIZES.index(100)] == 1, "bounds are inclusive"
+    assert same.response_sizes[SIZES.index(250)] == 1
