@@ -66,8 +66,8 @@ class Site:
             async with asyncio.TaskGroup() as group:
                 for name, namespace in names:
                     group.create_task(self._wait_standing(name, namespace))
-        except* KubeError as errors:
-            raise DriverError(f"{self.name}: {errors.exceptions[0]}") from None
+        except* (DriverError, KubeError) as errors:
+            raise DriverError(f"{self.name}: {_first(errors)}") from None
 
     async def _apply_all(self, objects: Iterable[Object], namespace: str) -> None:
         for obj in objects:
@@ -235,6 +235,11 @@ class Site:
                     pause = min(0.3, pause * 1.5)
         except TimeoutError:
             raise SettleError(f"{what} did not show in traffic within {SETTLE_SECONDS:g} s") from None
+
+
+def _first(error: BaseException) -> BaseException:
+    """The first leaf of what may be a group of groups."""
+    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
 def _ready(pod: Object) -> bool:
