@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from conformance.kube import Change, Kube, KubeError
 from conformance.kuttl import crd, match
 from conformance.kuttl.model import Object, Reference
-
-NO_OBJECTS: Final = "there is none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +84,7 @@ class Objects:
         except KubeError as error:
             return f"{match.identity(expected)}: {error.message}"
         if not candidates:
-            return f"{match.identity(wanted)}: {NO_OBJECTS}"
+            return f"{match.identity(wanted)}: there is none{_chosen(wanted)}"
         reasons = []
         for actual in candidates:
             found = match.mismatch(wanted, actual)
@@ -138,9 +136,18 @@ class Objects:
     async def events(self, namespace: str, name: str = "") -> list[str]:
         """The events of a namespace, or about one object, oldest first."""
         found = await self.kube.objects("v1", "Event", namespace)
+        found.sort(key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
         return [
             f"{event.get('type', '')} {event.get('reason', '')} "
             f"{about.get('kind', '')}/{about.get('name', '')}: {event.get('message', '')}"
             for event in found
             if (about := event.get("involvedObject") or {}) and name in ("", about.get("name"))
         ]
+
+
+def _chosen(wanted: Object) -> str:
+    """By which labels an assertion without a name chooses."""
+    metadata = wanted.get("metadata") or {}
+    if metadata.get("name") or not metadata.get("labels"):
+        return ""
+    return " with " + ", ".join(f"{key}={value}" for key, value in metadata["labels"].items())

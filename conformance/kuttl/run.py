@@ -287,9 +287,10 @@ class _TestRun:
             failures, final = await self._look(step, objects, max(0.1, ends - time.monotonic()))
             if not failures:
                 return
-            if final or time.monotonic() + pause >= ends:
+            left = ends - time.monotonic()
+            if final or left <= 0:
                 raise Failed(f"not as asserted after {seconds:g} s:\n" + "\n".join(failures))
-            await asyncio.sleep(pause)
+            await asyncio.sleep(min(pause, left))
             pause = min(MAX_PAUSE, pause * 1.5)
 
     async def _look(self, step: Step, objects: Objects, seconds: float) -> tuple[list[str], bool]:
