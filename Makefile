@@ -45,7 +45,7 @@ docs: $(DEV) ## the documentation site, strict
 charts: $(RUN) ## write the Helm chart from controller/manifests.py
 	$(BIN)/python -m controller.manifests --chart charts/smi-mesh
 
-system: ## Debian packages that real redirection and real kubectl need (root only)
+system: ## Debian packages: redirection, kubectl, the tests' servers (root only)
 	@sh .ci/system-packages
 
 $(RUN): pyproject.toml constraints.txt
