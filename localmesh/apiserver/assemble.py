@@ -11,12 +11,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from localmesh.apiserver import bootstrap
 from localmesh.apiserver.admission import Webhooks
+from localmesh.apiserver.aggregation import Aggregation
 from localmesh.apiserver.allocate import ServiceAllocator
 from localmesh.apiserver.api import Api
 from localmesh.apiserver.builtin import BUILTIN
 from localmesh.apiserver.callout import Callout, service_resolver
 from localmesh.apiserver.definitions import Definitions
 from localmesh.apiserver.expiry import expire_events
+from localmesh.apiserver.frontproxy import FrontProxy
 from localmesh.apiserver.handlers import Handlers
 from localmesh.apiserver.openapi import OpenApi
 from localmesh.apiserver.rbac import Authorizer
@@ -42,13 +44,21 @@ class Core:
     authorizer: Authorizer
     definitions: Definitions
     callout: Callout
+    aggregation: Aggregation
+    front_proxy: FrontProxy
     tasks: TaskGroup
 
-    async def bootstrap(self) -> None:
-        """Serve the custom resources of earlier runs and create what every cluster has."""
+    async def bootstrap(self, client_authority: bytes = b"") -> None:
+        """Serve the custom resources of earlier runs and create what every cluster has.
+
+        `client_authority` is the CA (PEM) of client certificates, for extension servers to know.
+        """
         self.definitions.load()
+        self.aggregation.load()
         await bootstrap.create_missing(self.api)
+        await bootstrap.publish_front_proxy(self.api, self.front_proxy.config_map(client_authority))
         self.tasks.start("expire events", expire_events(self.rest.store))
+        self.tasks.start("aggregation", self.aggregation.run())
 
     async def publish_endpoint(self, address: str, port: int) -> None:
         await bootstrap.publish_endpoint(self.api, address, port)
@@ -57,12 +67,13 @@ class Core:
         """The HTTP face; `address` tells host:port for discovery."""
         store = self.rest.store
         reviews = Reviews(store, self.authorizer, self.tokens)
-        openapi = OpenApi(self.rest.registry)
-        return Handlers(self.rest, self.authorizer, self.tokens, reviews, openapi, address)
+        openapi = OpenApi(self.rest.registry, self.aggregation.openapi_documents)
+        return Handlers(self.rest, self.authorizer, self.tokens, reviews, openapi, self.aggregation, address)
 
     async def close(self) -> None:
         await self.tasks.close()
         await self.callout.close()
+        await self.aggregation.close()
         self.rest.store.close()
 
 
@@ -70,10 +81,11 @@ def assemble(
     store: Store,
     *,
     signing_key: ec.EllipticCurvePrivateKey | None = None,
+    front_proxy: FrontProxy | None = None,
     service_cidr: str = SERVICE_CIDR,
     node_ports: tuple[int, int] = NODE_PORTS,
 ) -> Core:
-    """Wire the parts around a store; without a key, tokens are signed with one that lives only as long."""
+    """Wire the parts around a store; keys that are not given are made and live only as long."""
     registry = Registry(BUILTIN)
     callout = Callout(service_resolver(store))
     strategy = KindStrategy(store, ServiceAllocator(store, service_cidr, node_ports), callout)
@@ -87,12 +99,15 @@ def assemble(
         return item.value["metadata"]["uid"] if item else None
 
     key = signing_key or ec.generate_private_key(ec.SECP256R1())
+    api, front_proxy = Api(rest), front_proxy or FrontProxy.ephemeral()
     return Core(
         rest=rest,
-        api=Api(rest),
+        api=api,
         tokens=TokenAuthority(key, uid_of),
         authorizer=Authorizer(store),
         definitions=Definitions(rest, registry, tasks),
         callout=callout,
+        aggregation=Aggregation(store, api, registry, front_proxy),
+        front_proxy=front_proxy,
         tasks=tasks,
     )

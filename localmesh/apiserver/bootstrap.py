@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from localmesh.apiserver import frontproxy
 from localmesh.apiserver.api import Api
 from localmesh.apiserver.errors import ApiError
 from localmesh.apiserver.jsonvalue import JsonObject
@@ -160,7 +161,18 @@ async def create_missing(api: Api) -> None:
         await _ensure(api, "clusterroles.rbac.authorization.k8s.io", None, role)
     for binding in cluster_role_bindings():
         await _ensure(api, "clusterrolebindings.rbac.authorization.k8s.io", None, binding)
+    await _ensure(api, "roles.rbac.authorization.k8s.io", frontproxy.NAMESPACE, frontproxy.reader_role())
     await _ensure(api, "services", "default", kubernetes_service())
+
+
+async def publish_front_proxy(api: Api, config_map: JsonObject) -> None:
+    """Write the ConfigMap extension servers read, also over an older one: its CA may be another."""
+    name, namespace = config_map["metadata"]["name"], config_map["metadata"]["namespace"]
+    current = api.peek("configmaps", namespace, name)
+    if current is None:
+        await api.create("configmaps", namespace, config_map)
+    elif current.get("data") != config_map["data"]:
+        await api.patch("configmaps", namespace, name, {"data": config_map["data"]})
 
 
 async def _ensure(api: Api, resource: str, namespace: str | None, obj: JsonObject) -> None:

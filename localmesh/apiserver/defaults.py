@@ -10,6 +10,7 @@ import base64
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from localmesh.apiserver import remotes
 from localmesh.apiserver.jsonvalue import JsonObject
 from localmesh.apiserver.metadata import now_text
 
@@ -358,6 +359,7 @@ DEFAULTS: Mapping[str, Default] = {
     "rolebindings.rbac.authorization.k8s.io": _binding,
     "clusterrolebindings.rbac.authorization.k8s.io": _binding,
     "storageclasses.storage.k8s.io": _storage_class,
+    remotes.KEY: remotes.fill,
 }
 
 
@@ -402,7 +404,15 @@ INITIAL_STATUS: Mapping[str, Default] = {
     "ingresses.networking.k8s.io": _load_balancer_status,
     "persistentvolumeclaims": lambda obj: obj.__setitem__("status", {"phase": "Pending"}),
     **dict.fromkeys(
-        ("deployments.apps", "daemonsets.apps", "jobs.batch", "cronjobs.batch", "nodes"), _empty_status
+        (
+            "deployments.apps",
+            "daemonsets.apps",
+            "jobs.batch",
+            "cronjobs.batch",
+            "nodes",
+            remotes.KEY,
+        ),
+        _empty_status,
     ),
     "replicasets.apps": lambda obj: obj.__setitem__("status", {"replicas": 0}),
     "statefulsets.apps": lambda obj: obj.__setitem__("status", {"replicas": 0, "availableReplicas": 0}),

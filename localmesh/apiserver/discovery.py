@@ -45,11 +45,10 @@ def group_list(registry: Registry) -> JsonObject:
     return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
 
 
-def group(registry: Registry, name: str) -> JsonObject | None:
-    """GET /apis/{group}."""
-    if name not in registry.groups():
-        return None
-    return {"kind": "APIGroup", "apiVersion": "v1", **_group(registry, name)}
+def group_of(groups: Iterable[JsonObject], name: str) -> JsonObject | None:
+    """GET /apis/{group}: the entry of that group list as a document of its own."""
+    found = next((one for one in groups if one["name"] == name), None)
+    return {"kind": "APIGroup", "apiVersion": "v1", **found} if found is not None else None
 
 
 def _group(registry: Registry, name: str) -> JsonObject:
@@ -137,6 +136,34 @@ def _aggregated_group(registry: Registry, name: str) -> JsonObject:
         rows = [_aggregated_row(resource, version) for resource in _served(registry, name, version)]
         versions.append({"version": version, "resources": rows, "freshness": "Current"})
     return {"metadata": {"name": name} if name else {}, "versions": versions}
+
+
+def aggregated_rows(group: str, version: str, rows: Iterable[JsonObject]) -> list[JsonObject]:
+    """Rows of a legacy APIResourceList as an extension server gave it, in the aggregated form."""
+    found: dict[str, JsonObject] = {}
+    for row in rows:
+        name, _, sub = str(row.get("name", "")).partition("/")
+        kind = {
+            "group": row.get("group") or group,
+            "version": row.get("version") or version,
+            "kind": row.get("kind", ""),
+        }
+        verbs = list(row.get("verbs") or ())
+        if sub:
+            below = {"subresource": sub, "responseKind": kind, "verbs": verbs}
+            found.get(name, {}).setdefault("subresources", []).append(below)
+            continue
+        entry = found[name] = {
+            "resource": name,
+            "responseKind": kind,
+            "scope": "Namespaced" if row.get("namespaced") else "Cluster",
+            "singularResource": row.get("singularName", ""),
+            "verbs": verbs,
+        }
+        for field in ("shortNames", "categories"):
+            if row.get(field):
+                entry[field] = list(row[field])
+    return list(found.values())
 
 
 def _aggregated_row(resource: Resource, version: str) -> JsonObject:

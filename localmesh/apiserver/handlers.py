@@ -15,6 +15,7 @@ from aiohttp import web
 
 from localmesh.apiserver import answers, discovery, patch, paths
 from localmesh.apiserver import scale as scales
+from localmesh.apiserver.aggregation import Aggregation
 from localmesh.apiserver.apply import apply_patch
 from localmesh.apiserver.authn import authenticate, impersonated
 from localmesh.apiserver.call import Call, DeleteOptions, Target, User
@@ -44,7 +45,9 @@ from localmesh.apiserver.negotiation import (
 )
 from localmesh.apiserver.openapi import OpenApi
 from localmesh.apiserver.options import deletes_dry, is_true, read_call, read_delete, read_list, read_watch
+from localmesh.apiserver.paths import ResourcePath
 from localmesh.apiserver.rbac import Attributes, Authorizer
+from localmesh.apiserver.remotes import Remote
 from localmesh.apiserver.rest import Mutation, Rest
 from localmesh.apiserver.reviews import Reviews
 from localmesh.apiserver.shapes import shape_of
@@ -72,6 +75,7 @@ class Handlers:
     tokens: TokenAuthority
     reviews: Reviews
     openapi: OpenApi
+    aggregation: Aggregation
     address: Callable[[], str]
     pod_logs: PodLogs | None = None
 
@@ -92,6 +96,10 @@ class Handlers:
         asked = paths.parse(request.rel_url.raw_path)
         if asked is None:
             return await self._other(request, user)
+        remote = self.aggregation.at(asked.group, asked.version)
+        if remote is not None:
+            self.authorizer.require(user, _attributes(request, asked))
+            return await self.aggregation.forward(request, user, remote)
         resource = self.rest.registry.at(asked.group, asked.version, asked.plural)
         if resource is None:
             self.authorizer.require(user, Attributes(request.method.lower(), path=request.path))
@@ -345,9 +353,21 @@ class Handlers:
             return answers.respond(discovery.version_info())
         if path == "/openid/v1/jwks":
             return answers.respond(self.tokens.jwks())
+        remote = self._remote_of_document(path)
+        if remote is not None:
+            return await self.aggregation.forward(request, user, remote)
         if path.startswith("/openapi/"):
             return await self.openapi.handle(request)
         return self._discover(request, path)
+
+    def _remote_of_document(self, path: str) -> Remote | None:
+        """Whose discovery or OpenAPI document of a group and version this path is, if not ours."""
+        match path.strip("/").split("/"):
+            case ["apis", group, version]:
+                return self.aggregation.at(group, version)
+            case ["openapi", "v3", "apis", group, version]:
+                return self.aggregation.at(group, version)
+        return None
 
     def _discover(self, request: web.BaseRequest, path: str) -> web.Response:
         registry = self.rest.registry
@@ -356,7 +376,10 @@ class Handlers:
             case ["api" | "apis" as root]:
                 version = wants_aggregated_discovery(request.headers.get("Accept"))
                 if version:
-                    response = answers.respond(discovery.aggregated(registry, version, core=root == "api"))
+                    found = discovery.aggregated(registry, version, core=root == "api")
+                    if root == "apis":
+                        found["items"] = self.aggregation.into_aggregated(found["items"])
+                    response = answers.respond(found)
                     response.headers["Content-Type"] = (
                         f"application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList"
                     )
@@ -365,10 +388,12 @@ class Handlers:
                     document = discovery.core_versions(self.address())
                 else:
                     document = discovery.group_list(registry)
+                    document["groups"] = self.aggregation.into_group_list(document["groups"])
             case ["api", version]:
                 document = discovery.resource_list(registry, "", version)
             case ["apis", group]:
-                document = discovery.group(registry, group)
+                groups = self.aggregation.into_group_list(discovery.group_list(registry)["groups"])
+                document = discovery.group_of(groups, group)
             case ["apis", group, version]:
                 document = discovery.resource_list(registry, group, version)
             case [""]:
@@ -378,6 +403,13 @@ class Handlers:
         if document is None:
             return answers.text("404 page not found\n", 404)
         return answers.respond(document)
+
+
+def _attributes(request: web.BaseRequest, asked: ResourcePath) -> Attributes:
+    """What to authorise for a resource whose kind is known to an extension server alone."""
+    watching = is_true(request.query, "watch")
+    verb = paths.verb_of(request.method, named=bool(asked.name), watching=watching)
+    return Attributes(verb, asked.group, asked.plural, asked.subresource, asked.name, asked.namespace)
 
 
 def _only_container(pod: JsonObject) -> str:

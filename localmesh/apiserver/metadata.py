@@ -103,7 +103,7 @@ def keep(new: JsonObject, old: JsonObject) -> None:
 
 def validate_name(resource: Resource, name: str) -> str | None:
     """Why `name` will not do, or None."""
-    if resource.group == "rbac.authorization.k8s.io":
+    if resource.group in ("rbac.authorization.k8s.io", "apiregistration.k8s.io"):
         if name in (".", "..") or "/" in name or "%" in name:
             return "may not be '.' or '..' nor contain '/' or '%'"
         return None

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -48,8 +48,10 @@ _V2_PROTOBUF = b"\x0a\x032.0\x12\x06\x0a\x01k\x12\x01v\x42\x00"
 
 
 class OpenApi:
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, elsewhere: Callable[[], Mapping[str, str]] = dict) -> None:
+        """`elsewhere` gives the documents of extension servers: path → serverRelativeURL."""
         self._registry = registry
+        self._elsewhere = elsewhere
         self._revision = -1
         self._documents: dict[str, bytes] = {}
         self._hashes: dict[str, str] = {}
@@ -60,7 +62,8 @@ class OpenApi:
             return _v2(request.headers.get("Accept") or "")
         self._forget_if_stale()
         if path == "v3":
-            return answers.respond({"paths": self._index()})
+            others = {path: {"serverRelativeURL": url} for path, url in self._elsewhere().items()}
+            return answers.respond({"paths": {**self._index(), **others}})
         group_version = path.removeprefix("v3/")
         if group_version not in self._group_versions():
             return answers.text("404 page not found\n", 404)

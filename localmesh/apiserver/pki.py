@@ -32,13 +32,15 @@ class KeyPair:
     key: bytes
 
 
-def load_or_create_authority(directory: Path) -> KeyPair:
-    """The CA kept as ca.crt and ca.key in `directory`."""
-    certificate_path, key_path = directory / "ca.crt", directory / "ca.key"
+def load_or_create_authority(
+    directory: Path, file_name: str = "ca", common_name: str = "localmesh-ca"
+) -> KeyPair:
+    """The CA kept as `file_name`.crt and .key in `directory`."""
+    certificate_path, key_path = directory / f"{file_name}.crt", directory / f"{file_name}.key"
     if certificate_path.exists() and key_path.exists():
         return KeyPair(certificate_path.read_bytes(), key_path.read_bytes())
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localmesh-ca")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     now = datetime.now(UTC)
     certificate = (
         x509.CertificateBuilder()

@@ -20,6 +20,7 @@ from localmesh.apiserver import kubeconfig, pki
 from localmesh.apiserver.api import Api
 from localmesh.apiserver.assemble import Core, assemble
 from localmesh.apiserver.authn import ADMINISTRATOR
+from localmesh.apiserver.frontproxy import FrontProxy
 from localmesh.apiserver.handlers import MAX_BODY, Handlers, PodLogs
 from localmesh.apiserver.store import Store
 
@@ -189,12 +190,16 @@ async def start(settings: ApiSettings) -> ApiServer:
     signing_key = pki.load_or_create_key(settings.state_dir / "pki" / "sa.key")
     store = Store(settings.state_dir / "state.db")
     core = assemble(
-        store, signing_key=signing_key, service_cidr=settings.service_cidr, node_ports=settings.node_ports
+        store,
+        signing_key=signing_key,
+        front_proxy=FrontProxy.load_or_create(settings.state_dir / "pki"),
+        service_cidr=settings.service_cidr,
+        node_ports=settings.node_ports,
     )
     handlers = core.handlers(lambda: f"{settings.advertise_host}:{server.port}")
     server = ApiServer(settings, core, authority, handlers)
     try:
-        await core.bootstrap()
+        await core.bootstrap(authority.certificate)
         await server._open()
     except BaseException:
         await server.stop()

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from localmesh.apiserver import selectors
+from localmesh.apiserver import remotes, selectors
 from localmesh.apiserver.errors import Cause, forbidden_field, invalid_value, not_supported, required
 from localmesh.apiserver.jsonvalue import JsonObject, child, dumps, lookup
 from localmesh.apiserver.metadata import LABEL_RULE, validate_labels
@@ -388,6 +388,7 @@ def _autoscaler(obj: JsonObject, _old: JsonObject | None) -> list[Cause]:
 
 
 VALIDATORS: Mapping[str, Validator] = {
+    remotes.KEY: remotes.validate,
     "pods": _pod,
     "services": _service,
     "configmaps": _data,

@@ -10,6 +10,7 @@ import pytest
 
 from localmesh.apiserver.api import Api, ApiError
 from localmesh.apiserver.assemble import assemble
+from localmesh.apiserver.frontproxy import FrontProxy
 from localmesh.apiserver.store import Store
 
 
@@ -151,13 +152,13 @@ async def test_pods_end_gracefully(api: Api) -> None:
 
 
 async def test_everything_survives_reopening(tmp_path: Path) -> None:
-    path = tmp_path / "state.db"
-    core = assemble(Store(path))
+    path, front_proxy = tmp_path / "state.db", FrontProxy.load_or_create(tmp_path)
+    core = assemble(Store(path), front_proxy=front_proxy)
     await core.bootstrap()
     await core.api.create("configmaps", "default", config_map("a", k="v"))
     revision = core.api.revision
     await core.close()
-    again = assemble(Store(path))
+    again = assemble(Store(path), front_proxy=front_proxy)
     await again.bootstrap()
     assert (await again.api.get("configmaps", "default", "a"))["data"] == {"k": "v"}
     assert again.api.revision == revision

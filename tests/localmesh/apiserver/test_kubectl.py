@@ -15,6 +15,7 @@ import pytest
 
 from localmesh.apiserver.server import ApiServer
 from smi.api.crds import crds
+from tests.localmesh.apiserver import test_aggregation as aggregation
 
 KUBECTL = shutil.which("kubectl")
 OLDEST = 27
@@ -242,3 +243,28 @@ async def test_who_am_i(kubectl: Kubectl) -> None:
     assert "+smi-mesh-embedded" in await kubectl("version", "-o", "json")
     assert "deployments.apps" in await kubectl("api-resources", "-o", "name")
     assert "ok" in await kubectl("get", "--raw", "/readyz")
+
+
+async def test_aggregated_apis(kubectl: Kubectl, server: ApiServer, tmp_path: Path) -> None:
+    async with aggregation.extension(server, tmp_path) as there:
+        await aggregation.publish(server, there.port)
+        manifest = json.dumps(aggregation.api_service(there.bundle))
+        assert "apiservice.apiregistration.k8s.io/" in await kubectl("apply", "-f", "-", stdin=manifest)
+        await kubectl("wait", "--for=condition=Available", f"apiservice/{aggregation.NAME}", "--timeout=20s")
+        rows = {
+            line.split()[0]: line.split()[1:3] for line in (await kubectl("get", "apiservices")).splitlines()
+        }
+        assert rows[aggregation.NAME] == ["default/numbers", "True"]
+        assert rows["v1.apps"] == ["Local", "True"]
+        listed = await kubectl("api-resources", "--api-group", aggregation.GROUP)
+        assert listed.splitlines()[1].split() == [
+            "pods", "np", f"{aggregation.GROUP}/{aggregation.VERSION}", "true", "Number",
+        ]  # fmt: skip
+        path = f"{aggregation.BASE}/namespaces/default/pods"
+        assert json.loads(await kubectl("get", "--raw", path))["kind"] == "NumberList"
+        assert f"{aggregation.GROUP}/{aggregation.VERSION}" in await kubectl("api-versions")
+    away = await kubectl("get", "--raw", path, fails=True)
+    assert "ServiceUnavailable" in away
+    await aggregation.available(server, "False", "FailedDiscoveryCheck")
+    assert "False (FailedDiscoveryCheck)" in await kubectl("get", "apiservice", aggregation.NAME)
+    assert "deployments" in await kubectl("api-resources", "--api-group", "apps")
