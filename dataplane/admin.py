@@ -1,4 +1,4 @@
-"""The admin listener: /ready, /live, /metrics and /config over a minimal HTTP/1.1.
+"""The admin listener: /ready, /live, /metrics, /samples and /config over a minimal HTTP/1.1.
 
 One request per connection, bounded in size, time and number of connections; a pod's application
 cannot use it to harm its proxy. /config names other workloads, so only the pod itself gets it.
@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
+from urllib.parse import parse_qsl
 
 MAX_HEAD: Final = 8192
 """Bytes of a request's head."""
@@ -20,7 +21,11 @@ MAX_CONNECTIONS: Final = 64
 EXCHANGE_SECONDS: Final = 10.0
 """A connection that is not done after this long is cut."""
 
+TURN_SECONDS: Final = 0.001
+"""A scrape is written for so long at a time, between two turns of everything else."""
+
 _TEXT: Final = "text/plain; charset=utf-8"
+_JSON: Final = "application/json"
 _PHRASES: Final = {
     200: "OK",
     400: "Bad Request",
@@ -32,13 +37,29 @@ _PHRASES: Final = {
 }
 
 
+class Scrape(Protocol):
+    """An answer in the making."""
+
+    @property
+    def content_type(self) -> str: ...
+    @property
+    def steps(self) -> Iterator[None]:
+        """To be used up, with pauses."""
+
+    @property
+    def body(self) -> Callable[[], bytes]:
+        """The whole, then."""
+
+
 @dataclass(frozen=True, slots=True)
 class Views:
     """What the paths show. `unready` is the reason why the proxy is not ready, or "" if it is."""
 
     unready: Callable[[], str]
-    metrics: Callable[[], bytes]
-    metrics_type: str
+    scrape: Callable[[str, str], Scrape]
+    """(dialects asked for or "", Accept field) → the answer to a scrape; raises ValueError."""
+    samples: Callable[[int | None], Mapping[str, Any]]
+    """Seconds of the window, or None for all time → what /samples shows; raises ValueError."""
     config: Callable[[], Mapping[str, Any]]
 
 
@@ -51,23 +72,41 @@ class Answer:
     content_type: str = _TEXT
 
 
-def answer(views: Views, method: bytes, target: bytes, own_pod: bool) -> Answer:
-    """The answer to one request. `own_pod`: the caller is the pod itself."""
+def answer(views: Views, method: bytes, target: bytes, own_pod: bool, accept: str = "") -> Answer | Scrape:
+    """The answer to one request. `own_pod`: the caller is the pod itself; `accept`: its Accept field."""
     if method not in (b"GET", b"HEAD"):
         return Answer(405, b"only GET and HEAD\n")
-    path = target.partition(b"?")[0]
+    path, _, query = target.partition(b"?")
     if path == b"/live":
         return Answer(200, b"alive\n")
     if path == b"/ready":
         reason = views.unready()
         return Answer(503, f"not ready: {reason}\n".encode()) if reason else Answer(200, b"ready\n")
-    if path == b"/metrics":
-        return Answer(200, views.metrics(), views.metrics_type)
+    if path in (b"/metrics", b"/samples"):
+        try:
+            return _counted(views, path, _parameters(query), accept)
+        except ValueError as error:
+            return Answer(400, f"{error}\n".encode("utf-8", "backslashreplace"))
     if path == b"/config":
         if not own_pod:
             return Answer(403, b"only from inside the pod\n")
-        return Answer(200, json.dumps(views.config(), indent=1).encode() + b"\n", "application/json")
-    return Answer(404, b"there are /ready, /live, /metrics and /config\n")
+        return Answer(200, json.dumps(views.config(), indent=1).encode() + b"\n", _JSON)
+    return Answer(404, b"there are /ready, /live, /metrics, /samples and /config\n")
+
+
+def _counted(views: Views, path: bytes, given: Mapping[str, str], accept: str) -> Answer | Scrape:
+    if path == b"/metrics":
+        return views.scrape(given.get("dialects", ""), accept)
+    text = given.get("window")
+    if text is not None and not (text.isascii() and text.isdigit() and len(text) < 6):
+        raise ValueError(f"window: expected whole seconds, got {text[:40]!r}")
+    samples = views.samples(None if text is None else int(text))
+    return Answer(200, json.dumps(samples, separators=(",", ":")).encode() + b"\n", _JSON)
+
+
+def _parameters(query: bytes) -> Mapping[str, str]:
+    """The last value of every parameter of a query."""
+    return dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=16))
 
 
 class Admin:
@@ -142,13 +181,32 @@ class _Connection(asyncio.Protocol):
         if end < 0 or end > MAX_HEAD:
             self._finish(b"", Answer(431, f"a head has at most {MAX_HEAD} bytes\n".encode()))
             return
-        words = bytes(self._head[:end]).split(b"\r\n", 1)[0].split(b" ")
+        line, *fields = bytes(self._head[:end]).split(b"\r\n")
+        words = line.split(b" ")
         if len(words) != 3 or not words[2].startswith(b"HTTP/1."):
             self._finish(b"", Answer(400, b"not an HTTP/1.1 request\n"))
             return
         peer = self._transport.get_extra_info("peername")
         own_pod = bool(peer) and self._admin.is_own_pod(peer[0])
-        self._finish(words[0], answer(self._admin.views, words[0], words[1], own_pod))
+        reply = answer(self._admin.views, words[0], words[1], own_pod, _accept(fields))
+        if isinstance(reply, Answer):
+            self._finish(words[0], reply)
+        else:
+            self._transport.pause_reading()
+            self._write_on(words[0], reply)
+
+    def _write_on(self, method: bytes, scrape: Scrape) -> None:
+        """Go on with a scrape for one turn."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        loop = asyncio.get_running_loop()
+        until = loop.time() + TURN_SECONDS
+        for _ in scrape.steps:
+            if loop.time() >= until:
+                # Not `call_soon`: what has become readable meanwhile comes first.
+                loop.call_later(0.0, self._write_on, method, scrape)
+                return
+        self._finish(method, Answer(200, scrape.body(), scrape.content_type))
 
     def cut(self) -> None:
         """Close without finishing."""
@@ -163,3 +221,10 @@ class _Connection(asyncio.Protocol):
         )
         self._transport.write(head.encode("ascii") + (b"" if method == b"HEAD" else reply.body))
         self._transport.close()
+
+
+def _accept(fields: list[bytes]) -> str:
+    """All Accept fields of a head as one value (RFC 9110 §5.3)."""
+    found = (field.partition(b":") for field in fields)
+    values = (value.strip() for name, _, value in found if name.strip().lower() == b"accept")
+    return b",".join(values).decode("latin-1")

@@ -23,11 +23,12 @@ from dataplane import VERSION, gauges, process, serve
 from dataplane.admin import Admin, Views
 from dataplane.control.discovery import Discovery
 from dataplane.control.identity import Identity
-from dataplane.page import TEXT_TYPE
+from dataplane.exposition import Exposition
+from dataplane.samples import TICK_SECONDS, Ring
 from dataplane.settings import Settings, SettingsError, settings_from
 from dataplane.state import State
 from dataplane.tasks import Tasks
-from dataplane.telemetry import Telemetry
+from dataplane.telemetry import Own, Telemetry
 
 SWEEP_SECONDS: Final = 60.0
 
@@ -60,6 +61,12 @@ class Proxy:
             return "no config from the controller yet"
         return "" if self.listening else "the listeners are not open yet"
 
+    def own(self) -> Own:
+        """Whom it speaks for, as far as it is known by now."""
+        access = self.state.inbound
+        identity = access.inbound.identity if access is not None else ""
+        return Own(self.settings.pod_name, self.settings.workload, identity)
+
 
 def compose(settings: Settings, intercepted: serve.Intercepted | None = None) -> Proxy:
     """Make the parts; nothing runs yet."""
@@ -83,11 +90,19 @@ async def run(proxy: Proxy) -> int:
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, end, 0)
     settings = proxy.settings
-    views = Views(proxy.unready, proxy.telemetry.render, TEXT_TYPE, proxy.state.describe)
+    ring = Ring(proxy.telemetry, time.time())
+    exposition = Exposition(proxy.telemetry, proxy.own, settings.cluster_domain, settings.metrics)
+    views = Views(
+        proxy.unready,
+        exposition.scrape,
+        lambda window: ring.samples(proxy.own(), time.time(), window),
+        proxy.state.describe,
+    )
     admin = Admin(views, settings.pod_ip)
     await admin.start(settings.bind, settings.admin_port)
     tasks = Tasks(lambda _name, _failure: end(1))
     try:
+        tasks.start("samples", _tick(ring))
         starting = tasks.start("start", _start(proxy, tasks))
         exit_code = await stop
         proxy.draining = True
@@ -115,6 +130,12 @@ async def _start(proxy: Proxy, tasks: Tasks) -> serve.Running:
     process.freeze_heap()
     _log.info("ready after %.0f ms, revision %d", (time.monotonic() - began) * 1e3, proxy.state.revision)
     return running
+
+
+async def _tick(ring: Ring) -> None:
+    while True:
+        await asyncio.sleep(TICK_SECONDS)
+        ring.tick(time.time())
 
 
 async def _sweep(state: State) -> None:

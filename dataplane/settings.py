@@ -18,6 +18,9 @@ DEFAULT_CONTROLLER: Final = f"{names.CONTROLLER_NAME}.{names.SYSTEM_NAMESPACE}.s
 DEFAULT_TOKEN_FILE: Final = "/var/run/secrets/smi-mesh/token"
 DEFAULT_DRAIN_SECONDS: Final = 20.0
 DEFAULT_UDP_IDLE_SECONDS: Final = 30.0
+DIALECTS: Final = ("istio", "linkerd", "osm", "smi")
+"""What /metrics can be written in (`dataplane.exposition`)."""
+DEFAULT_DIALECTS: Final = ("istio", "smi")
 _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 _PEM_BEGIN: Final = "-----BEGIN CERTIFICATE-----"
 
@@ -58,6 +61,10 @@ class Settings:
     udp_idle_seconds: float = DEFAULT_UDP_IDLE_SECONDS
     """A UDP flow without a datagram either way for so long is forgotten."""
     log_level: str = "info"
+    workload: str = ""
+    """What the pod is an instance of, as `smi.names.Workload` writes it: for telemetry only."""
+    metrics: tuple[str, ...] = DEFAULT_DIALECTS
+    """Dialects that a scrape gets unless it asks for others."""
     discovery_port: int = names.DISCOVERY_PORT
     identity_port: int = names.IDENTITY_PORT
     outbound_port: int = names.OUTBOUND_PORT
@@ -103,6 +110,8 @@ def settings_from(environ: Mapping[str, str]) -> Settings:
         udp=switch(given, "SMI_MESH_UDP"),
         udp_idle_seconds=_seconds(given, "SMI_MESH_UDP_IDLE_SECONDS", DEFAULT_UDP_IDLE_SECONDS),
         log_level=_log_level(given),
+        workload=given.get("SMI_MESH_WORKLOAD", ""),
+        metrics=_metrics(given),
         drain_seconds=_seconds(given, "SMI_MESH_DRAIN_SECONDS", DEFAULT_DRAIN_SECONDS),
         discovery_port=port(given, "SMI_MESH_DISCOVERY_PORT", names.DISCOVERY_PORT),
         identity_port=port(given, "SMI_MESH_IDENTITY_PORT", names.IDENTITY_PORT),
@@ -111,6 +120,25 @@ def settings_from(environ: Mapping[str, str]) -> Settings:
         mesh_port=port(given, "SMI_MESH_MESH_PORT", names.MESH_PORT),
         admin_port=port(given, "SMI_MESH_ADMIN_PORT", names.ADMIN_PORT),
     )
+
+
+def dialects(text: str) -> tuple[str, ...]:
+    """Names of dialects with commas between them; raises ValueError that names what is not one."""
+    names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    for name in names:
+        if name not in DIALECTS:
+            raise ValueError(f"{name[:40]!r} is no dialect; there are {', '.join(DIALECTS)}")
+    return names
+
+
+def _metrics(given: Mapping[str, str]) -> tuple[str, ...]:
+    text = given.get("SMI_MESH_METRICS")
+    if not text:
+        return DEFAULT_DIALECTS
+    try:
+        return dialects(text)
+    except ValueError as error:
+        raise SettingsError(f"SMI_MESH_METRICS: {error}") from None
 
 
 def port(given: Mapping[str, str], name: str, default: int) -> int:

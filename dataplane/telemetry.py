@@ -373,6 +373,11 @@ class Telemetry:
         """Every series of opaque connections."""
         return ((Edge(*key), series) for key, series in list(self._tcp.items()))
 
+    @property
+    def folded(self) -> int:
+        """How often a series did not fit (see `_bounded`)."""
+        return sum(self._folded.values.values())
+
     def render(self) -> bytes:
         """Our own families as Prometheus text."""
         page = Page()
@@ -492,3 +497,30 @@ def _sums(rows: Iterable[tuple[str, float]]) -> Iterable[tuple[str, float]]:
     for row, value in rows:
         found[row] = found.get(row, 0) + value
     return found.items()
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """Whom this proxy speaks for."""
+
+    pod: str
+    """`namespace/name`."""
+    workload: str = ""
+    """What the pod is an instance of, as `smi.names.Workload` writes it."""
+    identity: str = ""
+    """SPIFFE id; empty before the first config."""
+
+    @property
+    def namespace(self) -> str:
+        return self.pod.partition("/")[0]
+
+
+_GRPC_FAILURES: Final = frozenset({"2", "4", "7", "13", "14", "15", "other"})
+"""UNKNOWN, DEADLINE_EXCEEDED, PERMISSION_DENIED, INTERNAL, UNAVAILABLE, DATA_LOSS: what Linkerd counts as
+the server's failures."""
+
+
+def is_failure(outcome: Outcome) -> bool:
+    """Whether an exchange failed: a 5xx, no answer at all, or a gRPC status that is a failure (S30)."""
+    status, _, grpc = outcome
+    return grpc in _GRPC_FAILURES or status >= 500 or status == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,19 +15,37 @@ from hypothesis import strategies as st
 
 from dataplane import admin as admin_module
 from dataplane.admin import MAX_CONNECTIONS, MAX_HEAD, Admin, Views, answer
+from dataplane.exposition import Scrape
 from tests.dataplane.waiting import until
 
 
 @dataclass
 class Shown:
     reason: str = ""
+    rows: int = 1
     config: dict[str, Any] = field(default_factory=lambda: {"revision": 7})
 
     def views(self) -> Views:
         def config() -> Mapping[str, Any]:
             return self.config
 
-        return Views(lambda: self.reason, lambda: b"up 1\n", "text/plain; version=0.0.4", config)
+        def scrape(dialects: str, accept: str) -> Scrape:
+            if dialects == "klingon":
+                raise ValueError("'klingon' is no dialect")
+            lines: list[str] = []
+
+            def steps() -> Iterator[None]:
+                for number in range(self.rows):
+                    lines.append(f'up{{number="{number}"}} 1\n')
+                    yield
+
+            kind = f"text/plain; dialects={dialects}; accept={accept}"
+            return Scrape(kind, steps(), lambda: "".join(lines).encode())
+
+        def samples(window: int | None) -> Mapping[str, Any]:
+            return {"window": window}
+
+        return Views(lambda: self.reason, scrape, samples, config)
 
 
 @pytest.fixture
@@ -74,10 +92,39 @@ async def test_ready_says_why_not(port: int, shown: Shown) -> None:
 async def test_live_metrics_config(port: int) -> None:
     assert (await get(port, "/live"))[::2] == (200, b"alive\n")
     status, head, body = await get(port, "/metrics")
-    assert (status, body) == (200, b"up 1\n")
-    assert b"content-type: text/plain; version=0.0.4\r\ncontent-length: 5" in head
+    assert (status, body) == (200, b'up{number="0"} 1\n')
+    assert b"content-type: text/plain; dialects=; accept=\r\ncontent-length: 17" in head
     status, _, body = await get(port, "/config")
     assert (status, json.loads(body)) == (200, {"revision": 7})
+
+
+async def test_a_scrape_says_what_it_wants(port: int) -> None:
+    request = b"GET /metrics?dialects=osm,smi HTTP/1.1\r\nACCEPT: a/b;q=1\r\naccept: c/d\r\n\r\n"
+    _, head, _ = await ask(port, request)
+    assert b"dialects=osm,smi; accept=a/b;q=1,c/d\r\n" in head
+    assert (await get(port, "/metrics?dialects=klingon"))[::2] == (400, b"'klingon' is no dialect\n")
+    assert json.loads((await get(port, "/samples"))[2]) == {"window": None}
+    assert json.loads((await get(port, "/samples?window=30"))[2]) == {"window": 30}
+    assert (await get(port, "/samples?window=-1"))[0] == 400
+    assert (await get(port, "/samples?" + "a=1&" * 100))[0] == 400
+
+
+async def test_a_long_scrape_lets_others_go_first(
+    port: int, shown: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admin_module, "TURN_SECONDS", 0.0)  # every row ends a turn
+    shown.rows = 2000
+    ended: list[str] = []
+
+    async def note(path: str) -> tuple[int, bytes, bytes]:
+        found = await get(port, path)
+        ended.append(path)
+        return found
+
+    (status, _, body), other = await asyncio.gather(note("/metrics"), note("/live"))
+    assert (status, body.count(b"\n")) == (200, 2000)
+    assert other[0] == 200
+    assert ended == ["/live", "/metrics"]
 
 
 async def test_head_has_no_body_and_other_things_are_refused(port: int) -> None:
@@ -94,7 +141,9 @@ def test_config_is_for_the_pod_itself(shown: Shown) -> None:
     assert listener.is_own_pod("127.0.0.1")
     assert listener.is_own_pod("10.1.2.3")
     assert not listener.is_own_pod("10.1.2.4")
-    assert answer(shown.views(), b"GET", b"/config", own_pod=False).status == 403
+    found = answer(shown.views(), b"GET", b"/config", own_pod=False)
+    assert not isinstance(found, Scrape)
+    assert found.status == 403
 
 
 async def test_a_request_may_come_in_pieces_but_not_without_end(port: int) -> None:
@@ -133,4 +182,5 @@ async def test_more_connections_than_allowed_are_cut(shown: Shown) -> None:
 
 @given(st.binary(max_size=40), st.binary(max_size=40))
 def test_any_method_and_target_gets_an_answer(method: bytes, target: bytes) -> None:
-    assert answer(Shown().views(), method, target, own_pod=True).status in (200, 404, 405, 503)
+    found = answer(Shown().views(), method, target, own_pod=True)
+    assert isinstance(found, Scrape) or found.status in (200, 400, 404, 405, 503)
