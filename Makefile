@@ -7,7 +7,10 @@ BIN := .venv/bin
 RUN := .venv/.run-ready
 DEV := .venv/.dev-ready
 
-.PHONY: help demo test unit e2e check bench fuzz docs charts system clean
+.PHONY: help demo test unit e2e check bench fuzz docs charts coverage report system clean
+REPORT := docs/reports/smi-mesh-0.1.0-localmesh.yaml
+COVERAGE := $(BIN)/python -m conformance coverage --report $(REPORT) --semantics docs/semantics.md \
+	--page docs/spec-coverage.md --picture docs/pictures/conformance.svg
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9]*\):.*## /  make \1\t/p' Makefile
@@ -28,6 +31,7 @@ check: $(DEV) ## format, lint, types, imports
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(COVERAGE) --check
 
 bench: $(DEV) system ## the sidecar beside Envoy, nginx and HAProxy; QUICK=1: under 3 minutes
 	@sh .ci/bench-packages
@@ -41,6 +45,13 @@ fuzz: $(DEV) ## coverage-guided, FUZZ_SECONDS=60 for each target, FUZZ_TARGETS="
 docs: $(DEV) ## the documentation site, strict
 	$(BIN)/pip install -q --group docs
 	$(BIN)/mkdocs build --strict
+
+coverage: $(RUN) ## docs/spec-coverage.md and the badge, from our newest report
+	$(COVERAGE)
+
+report: $(RUN) system ## the conformance suite against smi-mesh; its report, and what is made from it
+	$(BIN)/smi-mesh conformance run --parallel 4 --report $(REPORT)
+	$(COVERAGE)
 
 charts: $(RUN) ## write the Helm chart from controller/manifests.py
 	$(BIN)/python -m controller.manifests --chart charts/smi-mesh

@@ -19,12 +19,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
+from conformance import badge, coverage, requirements
 from conformance.collect import CollectError, collect, select
 from conformance.kube import KubeconfigError, KubeError
 from conformance.kuttl import command as kuttl
 from conformance.profiles import ProfileError
+from conformance.published import Published, PublishedError
 from conformance.render import write_html, write_junit, write_yaml
 from conformance.report import Outcome, Result, Run, Verdict
+from conformance.requirements import RequirementError
 from conformance.runner import Progress
 from conformance.suite import DEFAULT_IMAGE, DEFAULT_PARALLEL, Options, run_suite
 
@@ -144,7 +147,33 @@ def build(embedded: Embedded | None) -> click.Group:
         raise click.exceptions.Exit(outcome.exit_code)
 
     conformance.add_command(kuttl.build(embedded))
+    conformance.add_command(_coverage)
     return conformance
+
+
+@click.command("coverage")
+@click.option("--report", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True)
+@click.option("--semantics", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True)
+@click.option("--page", type=click.Path(dir_okay=False, path_type=Path), required=True)
+@click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), required=True)
+@click.option("--check", is_flag=True, help="Write nothing; exit code 1 when a file is not current.")
+def _coverage(report: Path, semantics: Path, page: Path, picture: Path, check: bool) -> None:
+    """Write the page of requirements, cases and results, and the badge, from a report."""
+    cases = [entry.case for entry in collect()]
+    try:
+        published = Published.read(report.read_text(encoding="utf-8"), str(report))
+        catalogue = requirements.read(cases)
+    except (PublishedError, RequirementError) as error:
+        raise click.ClickException(str(error)) from None
+    made = {
+        page: coverage.page(catalogue, cases, published, semantics.read_text(encoding="utf-8")),
+        picture: badge.draw(published),
+    }
+    for path, text in made.items():
+        if check and (not path.is_file() or path.read_text(encoding="utf-8") != text):
+            raise click.ClickException(f"{path} is not current: `make coverage` writes it")
+        if not check:
+            path.write_text(text, encoding="utf-8")
 
 
 def _run(options: Options, console: Console) -> Run:
