@@ -19,9 +19,9 @@ _MARKS: Final = {
     Outcome.SKIPPED: "–",
 }
 _ABOUT: Final = (
-    "Made by `make coverage` from `conformance/requirements.yaml`, the cases and our newest report; do not "
-    "edit. What SMI v0.6 asks for, in our words, version by version; which [conformance cases](conformance.md) "
-    "hold a mesh to it; and what came of them at smi-mesh."
+    "Made by `make coverage` from `conformance/requirements.yaml`, the cases and our newest report; do "
+    "not edit. What SMI v0.6 asks for, in our words, version by version; which "
+    "[conformance cases](conformance.md) hold a mesh to it; and what came of them at smi-mesh."
 )
 _LEGEND: Final = "✔ passed, ✘ failed, – not claimed, ? newer than the report."
 _ABOUT_RULES: Final = (
