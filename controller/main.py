@@ -216,6 +216,7 @@ class Controller:
             explicit=settings.interception is Interception.EXPLICIT,
             udp=settings.udp,
             log_level=settings.proxy_log_level.value,
+            metrics=settings.metrics,
         )
 
     def _progress(self, latest: Published) -> Callable[[ObjectStatus], Condition | None]:

@@ -60,6 +60,8 @@ class InstallSettings:
     """Life of a workload certificate."""
     log_level: str = "info"
     proxy_log_level: str = "info"
+    metrics: str = _DEFAULTS.metrics
+    """Dialects of the sidecars' metrics: any of istio, linkerd, osm, smi, with commas between them."""
     mode: str = "enforce"
     """Mesh-wide default of S27: `enforce`, `permissive` or `audit`."""
     mtls: str = "strict"
@@ -280,6 +282,7 @@ def _env(settings: InstallSettings) -> list[Manifest]:
         "SMI_MESH_LEAF_SECONDS": settings.leaf_seconds,
         "SMI_MESH_LOG_LEVEL": settings.log_level,
         "SMI_MESH_PROXY_LOG_LEVEL": settings.proxy_log_level,
+        "SMI_MESH_METRICS": settings.metrics,
     }
     env = [
         {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in fields_of_pod.items()

@@ -15,11 +15,13 @@ from smi.names import (
     CONTROLLER_ADMIN_PORT,
     CONTROLLER_NAME,
     DEFAULT_CLUSTER_DOMAIN,
+    DEFAULT_METRICS,
     DEFAULT_TRUST_DOMAIN,
     DISCOVERY_PORT,
     IDENTITY_PORT,
     SYSTEM_NAMESPACE,
     WEBHOOK_PORT,
+    metrics_dialects,
 )
 
 VERSION: Final = "0.1.0"
@@ -80,6 +82,8 @@ class Settings:
     interception: Interception = Interception.IPTABLES
     udp: bool = True
     """Whether sidecars intercept UDP, where they intercept at all."""
+    metrics: str = DEFAULT_METRICS
+    """Dialects of the sidecars' metrics."""
     log_level: LogLevel = LogLevel.INFO
     quiet_seconds: float = 0.02
     """The world is compiled once nothing has changed for this long …"""
@@ -115,6 +119,7 @@ def read_settings(env: Mapping[str, str]) -> Settings:
         proxy_log_level=read.choice("SMI_MESH_PROXY_LOG_LEVEL", LogLevel, LogLevel.INFO),
         interception=interception,
         udp=read.choice("SMI_MESH_UDP", Switch, Switch.ON) is Switch.ON,
+        metrics=read.dialects("SMI_MESH_METRICS"),
         log_level=read.choice("SMI_MESH_LOG_LEVEL", LogLevel, LogLevel.INFO),
         quiet_seconds=read.seconds("SMI_MESH_QUIET_SECONDS", 0.02),
         holdoff_seconds=read.seconds("SMI_MESH_HOLDOFF_SECONDS", 0.1),
@@ -145,6 +150,12 @@ class _Reader:
         if not (text.isascii() and text.isdigit() and int(text) <= 65535):
             raise SettingsError(f"{name}: expected a port number up to 65535, got {text!r}")
         return int(text)
+
+    def dialects(self, name: str) -> str:
+        try:
+            return ",".join(metrics_dialects(self.text(name, DEFAULT_METRICS)))
+        except ValueError as error:
+            raise SettingsError(f"{name}: {error}") from None
 
     def seconds(self, name: str, default: float, *, least: float = 0.0) -> float:
         text = self.text(name, str(default))

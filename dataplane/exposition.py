@@ -14,8 +14,8 @@ from dataplane.dialects.istio import Istio
 from dataplane.dialects.linkerd import Linkerd
 from dataplane.dialects.osm import Osm
 from dataplane.page import OPENMETRICS_TYPE, TEXT_TYPE, Page
-from dataplane.settings import DIALECTS, dialects
 from dataplane.telemetry import Own, Telemetry
+from smi.names import METRICS_DIALECTS, metrics_dialects
 
 
 class Dialect(Protocol):
@@ -55,14 +55,14 @@ class Exposition:
             "osm": Osm(),
             "smi": Smi(),
         }
-        assert self._dialects.keys() == set(DIALECTS)
+        assert self._dialects.keys() == set(METRICS_DIALECTS)
 
     def scrape(self, wanted: str, accept: str) -> Scrape:
         """`wanted`: names with commas, "" for the usual ones; `accept`: the field's value.
 
         Raises ValueError for a name that is no dialect's.
         """
-        names = dialects(wanted) if wanted else self._usual
+        names = metrics_dialects(wanted) if wanted else self._usual
         page = Page(openmetrics=prefers_openmetrics(accept))
         kind = OPENMETRICS_TYPE if page.openmetrics else TEXT_TYPE
         return Scrape(kind, self._write(page, names), page.bytes)

@@ -18,9 +18,6 @@ DEFAULT_CONTROLLER: Final = f"{names.CONTROLLER_NAME}.{names.SYSTEM_NAMESPACE}.s
 DEFAULT_TOKEN_FILE: Final = "/var/run/secrets/smi-mesh/token"
 DEFAULT_DRAIN_SECONDS: Final = 20.0
 DEFAULT_UDP_IDLE_SECONDS: Final = 30.0
-DIALECTS: Final = ("istio", "linkerd", "osm", "smi")
-"""What /metrics can be written in (`dataplane.exposition`)."""
-DEFAULT_DIALECTS: Final = ("istio", "smi")
 _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 _PEM_BEGIN: Final = "-----BEGIN CERTIFICATE-----"
 
@@ -63,7 +60,7 @@ class Settings:
     log_level: str = "info"
     workload: str = ""
     """What the pod is an instance of, as `smi.names.Workload` writes it: for telemetry only."""
-    metrics: tuple[str, ...] = DEFAULT_DIALECTS
+    metrics: tuple[str, ...] = names.metrics_dialects(names.DEFAULT_METRICS)
     """Dialects that a scrape gets unless it asks for others."""
     discovery_port: int = names.DISCOVERY_PORT
     identity_port: int = names.IDENTITY_PORT
@@ -122,21 +119,9 @@ def settings_from(environ: Mapping[str, str]) -> Settings:
     )
 
 
-def dialects(text: str) -> tuple[str, ...]:
-    """Names of dialects with commas between them; raises ValueError that names what is not one."""
-    names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    for name in names:
-        if name not in DIALECTS:
-            raise ValueError(f"{name[:40]!r} is no dialect; there are {', '.join(DIALECTS)}")
-    return names
-
-
 def _metrics(given: Mapping[str, str]) -> tuple[str, ...]:
-    text = given.get("SMI_MESH_METRICS")
-    if not text:
-        return DEFAULT_DIALECTS
     try:
-        return dialects(text)
+        return names.metrics_dialects(given.get("SMI_MESH_METRICS") or names.DEFAULT_METRICS)
     except ValueError as error:
         raise SettingsError(f"SMI_MESH_METRICS: {error}") from None
 

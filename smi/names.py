@@ -49,9 +49,17 @@ EXCLUDE_INBOUND_ANNOTATION: Final = "smi-mesh.io/exclude-inbound-ports"
 EXCLUDE_OUTBOUND_ANNOTATION: Final = "smi-mesh.io/exclude-outbound-ports"
 UDP_IDLE_ANNOTATION: Final = "smi-mesh.io/udp-idle-seconds"
 """On a pod: after how many seconds without a datagram its sidecar forgets a UDP flow (default 30)."""
+METRICS_ANNOTATION: Final = "smi-mesh.io/metrics"
+"""On a pod: the dialects of its sidecar's metrics, with commas between them."""
+SCRAPE_ANNOTATION: Final = "smi-mesh.io/scrape"
+"""Set to the sidecar's metrics port on a pod whose own `prometheus.io/` annotations mean its app."""
 TOKEN_AUDIENCE: Final = "smi-mesh-ca"
 DEFAULT_TRUST_DOMAIN: Final = "cluster.local"
 DEFAULT_CLUSTER_DOMAIN: Final = "cluster.local"
+
+METRICS_DIALECTS: Final = ("istio", "linkerd", "osm", "smi")
+"""What a sidecar's metrics can be written in."""
+DEFAULT_METRICS: Final = "istio,smi"
 
 # --- wire vocabulary -------------------------------------------------------------------------
 MESH_SNI_SUFFIX: Final = ".smi-mesh.internal"
@@ -183,6 +191,15 @@ _WORKLOAD_SUFFIXES: Final = (
     ".app.smi-mesh.internal",
     ".version.smi-mesh.internal",
 )
+
+
+def metrics_dialects(text: str) -> tuple[str, ...]:
+    """Dialects of metrics with commas between them, each once; raises ValueError that names what is none."""
+    found = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    for name in found:
+        if name not in METRICS_DIALECTS:
+            raise ValueError(f"{name[:40]!r} is no dialect; there are {', '.join(METRICS_DIALECTS)}")
+    return found
 
 
 def pod_dns_san(namespace: str, pod: str) -> str:

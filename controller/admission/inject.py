@@ -10,17 +10,23 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from controller.compile.workload import workload_of
 from smi.names import (
     ADMIN_PORT,
+    DEFAULT_METRICS,
     EXCLUDE_INBOUND_ANNOTATION,
     EXCLUDE_OUTBOUND_ANNOTATION,
     INJECT_LABEL,
     MESHED_LABEL,
+    METRICS_ANNOTATION,
     OUTBOUND_PORT,
     PROXY_ID,
+    SCRAPE_ANNOTATION,
     SYSTEM_NAMESPACE,
     TOKEN_AUDIENCE,
     UDP_IDLE_ANNOTATION,
+    Workload,
+    metrics_dialects,
 )
 
 Pod = Mapping[str, Any]
@@ -37,6 +43,7 @@ _MIRROR_ANNOTATION: Final = "kubernetes.io/config.mirror"
 _PROXY_VARIABLES: Final = ("HTTP_PROXY", "http_proxy")
 _NO_PROXY_VARIABLES: Final = ("NO_PROXY", "no_proxy")
 _NO_PROXY: Final = "127.0.0.1,localhost"
+_PROMETHEUS: Final = "prometheus.io/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +61,8 @@ class Sidecar:
     udp: bool = True
     """Intercept UDP too, where there is a redirect. It takes the sidecar a capability at its start."""
     log_level: str = "info"
+    metrics: str = DEFAULT_METRICS
+    """Dialects of its metrics."""
     cpu_request: str = "10m"
     memory_request: str = "64Mi"
     memory_limit: str = "256Mi"
@@ -82,19 +91,21 @@ def inject(pod: Pod, namespace: str, sidecar: Sidecar) -> Patch | Skipped | Refu
         exclude_inbound = _ports(pod, EXCLUDE_INBOUND_ANNOTATION)
         exclude_outbound = _ports(pod, EXCLUDE_OUTBOUND_ANNOTATION)
         udp_idle = _seconds(pod, UDP_IDLE_ANNOTATION)
+        metrics = _metrics(pod, sidecar.metrics)
     except ValueError as error:
         return Refused(str(error))
     conflict = _conflict(pod)
     if conflict is not None:
         return Refused(conflict)
     env = _sidecar_env(sidecar, exclude_inbound, exclude_outbound) + _udp_env(sidecar, udp_idle)
+    env += [_variable("SMI_MESH_WORKLOAD", str(_workload(pod))), _variable("SMI_MESH_METRICS", metrics)]
     containers = [_proxy(sidecar, env)]
     if not sidecar.explicit:
         containers.insert(0, _redirect(sidecar, env))
     patch = [*_first_in_list(pod["spec"], "/spec", "initContainers", containers)]
     patch += _first_in_list(pod["spec"], "/spec", "volumes", [_token_volume()])
-    patch += _entry(pod, "labels", MESHED_LABEL, "true")
-    patch += _entry(pod, "annotations", STATUS_ANNOTATION, "injected")
+    patch += _entries(pod, "labels", {MESHED_LABEL: "true"})
+    patch += _entries(pod, "annotations", {STATUS_ANNOTATION: "injected", **_scrape(pod)})
     if sidecar.explicit:
         patch += _point_apps_at_proxy(pod, before=len(containers))
     return patch
@@ -157,6 +168,39 @@ def _seconds(pod: Pod, annotation: str) -> str:
     if text and not (text.isascii() and text.isdigit() and 0 < int(text[:5]) <= 3600):
         raise ValueError(f"annotation {annotation}: expected whole seconds from 1 to 3600, got {text[:40]!r}")
     return text
+
+
+def _metrics(pod: Pod, usual: str) -> str:
+    """The dialects the pod asks for; raises ValueError that names the annotation."""
+    text = str(((pod.get("metadata") or {}).get("annotations") or {}).get(METRICS_ANNOTATION) or "")
+    try:
+        return ",".join(metrics_dialects(text)) or usual
+    except ValueError as error:
+        raise ValueError(f"annotation {METRICS_ANNOTATION}: {error}") from None
+
+
+# --- what it is, and who finds it ---------------------------------------------------------------------------
+
+
+def _workload(pod: Pod) -> Workload:
+    metadata = pod.get("metadata") or {}
+    owners = metadata.get("ownerReferences") or ()
+    manages = next((owner for owner in owners if owner.get("controller")), {})
+    labels = {str(key): str(value) for key, value in (metadata.get("labels") or {}).items()}
+    return workload_of(labels, (str(manages.get("kind") or ""), str(manages.get("name") or "")))
+
+
+def _scrape(pod: Pod) -> dict[str, str]:
+    """How a Prometheus finds the sidecar. A pod that says how its app is scraped keeps saying so."""
+    given = (pod.get("metadata") or {}).get("annotations") or {}
+    ours = {
+        f"{_PROMETHEUS}scrape": "true",
+        f"{_PROMETHEUS}port": str(ADMIN_PORT),
+        f"{_PROMETHEUS}path": "/metrics",
+    }
+    if not any(str(key).startswith(_PROMETHEUS) for key in given):
+        return ours
+    return {} if SCRAPE_ANNOTATION in given else {SCRAPE_ANNOTATION: str(ADMIN_PORT)}
 
 
 # --- the containers -----------------------------------------------------------------------------------------
@@ -313,10 +357,11 @@ def _first_in_list(
         yield {"op": "add", "path": f"{path}/{name}/{index}", "value": item}
 
 
-def _entry(pod: Pod, name: str, key: str, value: str) -> Iterator[dict[str, Any]]:
-    """Set one label or annotation."""
+def _entries(pod: Pod, name: str, entries: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """Set labels or annotations."""
     if not (pod.get("metadata") or {}).get(name):
-        yield {"op": "add", "path": f"/metadata/{name}", "value": {key: value}}
+        yield {"op": "add", "path": f"/metadata/{name}", "value": dict(entries)}
         return
-    escaped = key.replace("~", "~0").replace("/", "~1")
-    yield {"op": "add", "path": f"/metadata/{name}/{escaped}", "value": value}
+    for key, value in entries.items():
+        escaped = key.replace("~", "~0").replace("/", "~1")
+        yield {"op": "add", "path": f"/metadata/{name}/{escaped}", "value": value}

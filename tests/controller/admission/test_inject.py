@@ -162,3 +162,45 @@ def test_an_idle_time_that_cannot_be_is_refused(seconds: str) -> None:
     refused = inject(pod, "shop", SIDECAR)
     assert isinstance(refused, Refused)
     assert "smi-mesh.io/udp-idle-seconds" in refused.message
+
+
+def _env(pod: dict[str, Any]) -> dict[str, Any]:
+    proxy = next(one for one in pod["spec"]["initContainers"] if one["name"] == "smi-mesh-proxy")
+    return {variable["name"]: variable.get("value") for variable in proxy["env"]}
+
+
+def test_a_sidecar_is_found_by_annotations_and_knows_its_workload() -> None:
+    pod = minimal()
+    pod["metadata"]["labels"] = {"app": "api", "version": "v1", "pod-template-hash": "7d9f"}
+    pod["metadata"]["ownerReferences"] = [
+        {"kind": "Other", "name": "x"},
+        {"kind": "ReplicaSet", "name": "api-v1-7d9f", "controller": True},
+    ]
+    result = injected(pod)
+    annotations = result["metadata"]["annotations"]
+    assert annotations["prometheus.io/scrape"] == "true"
+    assert annotations["prometheus.io/port"] == "15020"
+    assert annotations["prometheus.io/path"] == "/metrics"
+    assert _env(result)["SMI_MESH_WORKLOAD"] == "Deployment/api-v1/api/v1"
+    assert _env(result)["SMI_MESH_METRICS"] == "istio,smi"
+
+
+def test_how_an_app_is_scraped_stays_its_own_matter() -> None:
+    pod = minimal()
+    pod["metadata"]["annotations"] = {"prometheus.io/scrape": "true", "prometheus.io/port": "8080"}
+    annotations = injected(pod)["metadata"]["annotations"]
+    assert annotations["prometheus.io/port"] == "8080"
+    assert "prometheus.io/path" not in annotations
+    assert annotations["smi-mesh.io/scrape"] == "15020"
+    pod["metadata"]["annotations"]["smi-mesh.io/scrape"] = "no"
+    assert injected(pod)["metadata"]["annotations"]["smi-mesh.io/scrape"] == "no"
+
+
+def test_a_pod_chooses_the_dialects_of_its_metrics() -> None:
+    pod = minimal()
+    pod["metadata"]["annotations"] = {"smi-mesh.io/metrics": " linkerd, osm,linkerd"}
+    assert _env(injected(pod))["SMI_MESH_METRICS"] == "linkerd,osm"
+    pod["metadata"]["annotations"] = {"smi-mesh.io/metrics": "klingon"}
+    refused = inject(pod, "shop", SIDECAR)
+    assert isinstance(refused, Refused)
+    assert "annotation smi-mesh.io/metrics: 'klingon' is no dialect" in refused.message

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataplane.exposition import prefers_openmetrics
-from dataplane.settings import DIALECTS
 from dataplane.telemetry import Own, Telemetry
+from smi.names import METRICS_DIALECTS
 from tests.dataplane.dialects.scraped import OPENMETRICS, page, scrape
 
 PROMETHEUS = (
@@ -61,7 +61,7 @@ def test_every_page_is_read_by_the_official_parsers_and_no_exchange_is_lost(
     for edge, (status, reason, grpc) in counted:
         telemetry.http_series(*edge).observe(status, reason, 0.01, grpc, 5, 7)
         telemetry.tcp_open(*edge).close(1, 2, 0.1, reason)
-    families = scrape(telemetry, ",".join(DIALECTS), OPENMETRICS if openmetrics else "", own)
+    families = scrape(telemetry, ",".join(METRICS_DIALECTS), OPENMETRICS if openmetrics else "", own)
     for name in ("istio_requests", "response", "smi_mesh_requests", "smi_mesh_tcp_opened"):
         assert sum(sample.value for sample in families[name].samples) == len(counted)
     seen: set[tuple[str, tuple[tuple[str, str], ...]]] = set()
