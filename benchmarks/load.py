@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import resource
 import select
@@ -167,8 +168,16 @@ def handshakes(options: argparse.Namespace) -> dict[str, Any]:
                 raise ConnectionError(answer[:100])
             if options.resume and sock.session is not None and sock.session.has_ticket:
                 session = sock.session
+            _goodbye(sock)
         made += 1
     return {"made": made, "resumed": resumed}
+
+
+def _goodbye(sock: ssl.SSLSocket) -> None:
+    """Send close_notify and do not wait for the peer's: a connection that is cut may end its session."""
+    sock.setblocking(False)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        sock.unwrap()
 
 
 def idle(options: argparse.Namespace) -> dict[str, Any]:

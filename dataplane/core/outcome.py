@@ -42,6 +42,7 @@ class Outcome(Enum):
     CONNECT_FAILED = (503, "connect-failed", "no connection to the server could be made")
     CONNECT_TIMEOUT = (504, "connect-timeout", "no connection to the server could be made in time")
     WRONG_PEER = (503, "wrong-peer", "the server is not who the mesh says it must be")
+    PEER_EXPIRED = (503, "peer-expired", "the server's certificate has expired")
     OVERFLOW = (503, "overflow", "too many requests to the server are under way")
     OVERLOAD = (503, "overload", "the proxy has no memory left for another request")
     RESET = (502, "upstream-reset", "the server closed the connection before it answered")

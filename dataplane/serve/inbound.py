@@ -23,7 +23,7 @@ from dataplane.core.inbound import (
 )
 from dataplane.core.openings import First, Openings
 from dataplane.core.outcome import Outcome, Reply, failed, refused
-from dataplane.core.peer import peer_of
+from dataplane.serve.handshakes import Expired, Handshakes, bound_issued
 from dataplane.serve.http2_server import DownstreamLink
 from dataplane.serve.http_any import Opening
 from dataplane.serve.http_server import Decision, Downstream, Refusal, Serving, Way
@@ -69,6 +69,7 @@ class Inbound:
         own_ports: frozenset[int],
         original: Original,
         udp: UdpCommon,
+        handshakes: Handshakes,
     ) -> None:
         self.serving = serving
         self.state = state
@@ -76,6 +77,8 @@ class Inbound:
         self.telemetry = telemetry
         self.own_ports = own_ports
         self._contexts = contexts
+        self._handshakes = handshakes
+        serving.registry.on_tick(lambda _now: bound_issued(contexts.server_context))
         self._original = original
         self.udp = UdpInbound(
             serving, state, udp.counters, app.host, own_ports, udp.idle, self.denied, self.admitted
@@ -125,7 +128,11 @@ class Inbound:
 
     def _authenticated(self, layer: TlsLayer) -> asyncio.Protocol | None:
         """The handshake is done: the peer, the port and the protocol are known."""
-        peer, port = peer_of(layer.certificate), port_of_sni(layer.sni)
+        try:
+            peer, port = self._handshakes.proof(layer).peer, port_of_sni(layer.sni)
+        except Expired as expired:
+            _log.warning("refused a mesh connection: %s", expired)
+            return None
         if peer is None or port is None or port in self.own_ports:
             _log.warning("refused a mesh connection: peer %s, server name %s", peer, layer.sni)
             return None
@@ -138,6 +145,7 @@ class Inbound:
         return _Opaque(self, peer, port) if layer.alpn == ALPN_TCP else None
 
     def _failed(self, error: Exception) -> None:
+        self._handshakes.failed()
         level = logging.INFO if isinstance(error, ssl.SSLError) else logging.DEBUG
         _log.log(level, "a handshake at the mesh port failed: %s", error)
 

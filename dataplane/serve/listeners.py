@@ -10,10 +10,13 @@ import asyncio
 import logging
 import random
 import socket
+import time
+from collections.abc import Callable
 from typing import Final
 
 from dataplane.core.outbound import Router
 from dataplane.serve.datagrams import Intercepted, Listener, Replies
+from dataplane.serve.handshakes import Handshakes
 from dataplane.serve.http_server import Serving
 from dataplane.serve.inbound import Inbound
 from dataplane.serve.limits import Limits
@@ -85,11 +88,12 @@ async def start(
     limits: Limits | None = None,
     original: Original = original_destination,
     intercepted: Intercepted | None = None,
+    now: Callable[[], float] = time.time,
 ) -> Running:
     """Open the listeners. Raises OSError if an address cannot be bound; then none is open.
 
     `original` finds out where an intercepted connection was meant to go. `intercepted`: the sockets
-    of UDP interception; None without it. They are closed with the listeners.
+    of UDP interception; None without it. They are closed with the listeners. `now`: Unix time.
     """
     loop = asyncio.get_running_loop()
     limits = limits or Limits()
@@ -99,7 +103,7 @@ async def start(
     pressure.measure()
     registry.on_tick(pressure.measure)
     serving = Serving(loop, limits, registry, tasks, pressure)
-    peers = Peers(contexts, settings.mesh_port, limits, registry)
+    peers = Peers(contexts, settings.mesh_port, limits, registry, Handshakes("client", telemetry, now))
     app = App(settings.pod_ip, limits, registry)
     ports = frozenset(
         {settings.outbound_port, settings.inbound_port, settings.mesh_port, settings.admin_port}
@@ -109,7 +113,17 @@ async def start(
     router = Router(state.cluster, random.random)
     outbound = Outbound(serving, state, router, peers, telemetry, own, original)
     common = UdpCommon(UdpCounters(telemetry), settings.udp_idle_seconds)
-    inbound = Inbound(serving, state, contexts, app, telemetry, ports, original, common)
+    inbound = Inbound(
+        serving,
+        state,
+        contexts,
+        app,
+        telemetry,
+        ports,
+        original,
+        common,
+        Handshakes("server", telemetry, now),
+    )
     wanted = [(outbound.accept, settings.outbound_port), (inbound.accept_mesh, settings.mesh_port)]
     if settings.interception is Interception.IPTABLES:
         wanted.append((inbound.accept_plain, settings.inbound_port))

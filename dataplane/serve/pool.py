@@ -15,8 +15,8 @@ from typing import Final, Protocol
 from dataplane.core.balance import Load
 from dataplane.core.outbound import Plan
 from dataplane.core.outcome import Outcome
-from dataplane.core.peer import spiffe_id
 from dataplane.serve.connecting import ConnectFailed, MakeProtocol, Opener
+from dataplane.serve.handshakes import Expired, Handshakes, Place, Sessions
 from dataplane.serve.http2_client import Trunk
 from dataplane.serve.http_client import Upstream
 from dataplane.serve.limits import Limits
@@ -135,8 +135,17 @@ def _never_rotated() -> None:
 class Peers:
     """Servers outside this pod: proxies of other pods over mTLS, others in plain."""
 
-    def __init__(self, contexts: Contexts, mesh_port: int, limits: Limits, registry: Registry) -> None:
+    def __init__(
+        self,
+        contexts: Contexts,
+        mesh_port: int,
+        limits: Limits,
+        registry: Registry,
+        handshakes: Handshakes,
+    ) -> None:
         self._contexts = contexts
+        self._handshakes = handshakes
+        self._sessions = Sessions()
         self._mesh_port = mesh_port
         self._limits = limits
         self._registry = registry
@@ -175,6 +184,11 @@ class Peers:
     def idle(self) -> int:
         return sum(lane.idle for lane in self._lanes.values())
 
+    def _current(self) -> tuple[ssl.SSLContext, ...]:
+        """What the next connections will use."""
+        use = self._contexts
+        return use.client_context, use.client_http2_context, use.client_tcp_context, use.client_udp_context
+
     def _make(self, endpoint: Endpoint) -> Lane:
         contexts, limits = self._contexts, self._limits
 
@@ -200,12 +214,18 @@ class Peers:
         """To the mesh port of a peer, who must prove to be `endpoint.identity`."""
         loop, seconds, port = asyncio.get_running_loop(), self._limits.connect, self._mesh_port
         where = f"{endpoint.ip}:{port}"
-        handshake = _Handshake(where, endpoint.identity, make)
+        name = mesh_sni(endpoint.port)
+        place = Place(context, endpoint.ip, name)
+        handshake = _Handshake(where, place, endpoint.identity, make, self._handshakes, self._sessions)
 
         def layer() -> TlsLayer:
-            name = mesh_sni(endpoint.port)
             return TlsLayer(
-                context, handshake.on_ready, handshake.on_failed, seconds=seconds, server_name=name
+                context,
+                handshake.on_ready,
+                handshake.on_failed,
+                seconds=seconds,
+                server_name=name,
+                session=self._sessions.of(place),
             )
 
         try:
@@ -222,6 +242,8 @@ class Peers:
     def _sweep(self, now: float) -> None:
         for lane in self._lanes.values():
             lane.sweep(now)
+        if self._sessions:
+            self._sessions.sweep(self._current())
         if len(self._lanes) > MAX_LANES:  # endpoints come and go; their lanes are cheap to make again
             self._lanes = {endpoint: lane for endpoint, lane in self._lanes.items() if not lane.unused}
 
@@ -229,25 +251,49 @@ class Peers:
 class _Handshake:
     """Waits for a TLS layer to be ready, and for its peer to be who it must be."""
 
-    def __init__(self, where: str, identity: str | None, make: MakeProtocol) -> None:
+    def __init__(
+        self,
+        where: str,
+        place: Place,
+        identity: str | None,
+        make: MakeProtocol,
+        handshakes: Handshakes,
+        sessions: Sessions,
+    ) -> None:
         self._where = where
+        self._place = place
+        self._handshakes = handshakes
+        self._sessions = sessions
         self._identity = identity
         self._make = make
         self._ready: asyncio.Future[asyncio.Transport] = asyncio.get_running_loop().create_future()
         self._taken = False
 
     def on_ready(self, layer: TlsLayer) -> asyncio.Protocol | None:
-        found = spiffe_id(layer.certificate)
-        if found != self._identity:
-            detail = f"{self._where} is {found}, not {self._identity}"
-            self.on_failed(ConnectFailed(Outcome.WRONG_PEER, detail))
+        try:
+            found = self._handshakes.proof(layer).identity
+        except Expired as expired:
+            self._refuse(Outcome.PEER_EXPIRED, f"{self._where}: {expired}")
             return None
+        if found != self._identity:
+            self._refuse(Outcome.WRONG_PEER, f"{self._where} is {found}, not {self._identity}")
+            return None
+        self._sessions.keep(self._place, layer)
         if self._ready.done():  # nobody waits any more
             return None
         self._ready.set_result(layer)
         return self._make()
 
     def on_failed(self, error: Exception) -> None:
+        self._handshakes.failed()
+        self._fail(error)
+
+    def _refuse(self, outcome: Outcome, detail: str) -> None:
+        """Refuse the peer, and let the next connection begin with a full handshake."""
+        self._sessions.forget(self._place)
+        self._fail(ConnectFailed(outcome, detail))
+
+    def _fail(self, error: Exception) -> None:
         if not self._ready.done():
             self._ready.set_exception(error)
 

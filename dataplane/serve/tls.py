@@ -56,8 +56,12 @@ class TlsLayer(asyncio.Transport, asyncio.Protocol):
         *,
         seconds: float,
         server_name: str | None = None,
+        session: ssl.SSLSession | None = None,
     ) -> None:
-        """`server_name`: the SNI to send; None makes this the server's side. `seconds`: for the handshake."""
+        """`server_name`: the SNI to send; None makes this the server's side. `seconds`: for the handshake.
+
+        `session`: of the same context, for a client to resume if the server still knows it.
+        """
         self.context = context
         self._server_name = server_name
         self._on_ready: OnReady | None = on_ready
@@ -65,7 +69,11 @@ class TlsLayer(asyncio.Transport, asyncio.Protocol):
         self._in = ssl.MemoryBIO()
         self._out = ssl.MemoryBIO()
         self._tls = context.wrap_bio(
-            self._in, self._out, server_side=server_name is None, server_hostname=server_name
+            self._in,
+            self._out,
+            server_side=server_name is None,
+            server_hostname=server_name,
+            session=session,
         )
         self._raw: asyncio.Transport | None = None
         self._app: asyncio.Protocol | None = None
@@ -80,6 +88,22 @@ class TlsLayer(asyncio.Transport, asyncio.Protocol):
     def certificate(self) -> Mapping[str, Any] | None:
         """The peer's verified certificate, as `SSLObject.getpeercert()` gives it."""
         return self._tls.getpeercert()
+
+    @property
+    def certificate_der(self) -> bytes:
+        """The same as DER, which is much cheaper to get; empty if there is none."""
+        return self._tls.getpeercert(binary_form=True) or b""
+
+    @property
+    def resumed(self) -> bool:
+        """The certificate was shown at an earlier connection, not at this one."""
+        return bool(self._tls.session_reused)
+
+    @property
+    def session(self) -> ssl.SSLSession | None:
+        """What a later connection can resume; None as long as the server has sent no ticket."""
+        session = self._tls.session
+        return session if session is not None and session.has_ticket else None
 
     @property
     def alpn(self) -> str | None:

@@ -12,6 +12,7 @@ import os
 import socket
 import ssl
 import tempfile
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -95,7 +96,8 @@ class Contexts:
         context.load_cert_chain(file)
         context.set_alpn_protocols(alpn)
         if side is ssl.PROTOCOL_TLS_SERVER:
-            context.num_tickets = 0
+            context.num_tickets = 1
+            context.options |= ssl.OP_NO_TICKET
             context.sni_callback = _remember
         return context
 
@@ -117,6 +119,8 @@ class Pod:
         self.state = State(phase=0)
         self.limits = limits
         self.revision = 0
+        self.later = 0.0
+        """Seconds by which this proxy's clock is ahead."""
         self._original = original
         self.settings = Settings(
             namespace="shop",
@@ -144,7 +148,13 @@ class Pod:
 
     async def start(self) -> None:
         self.running = await serve.start(
-            self.settings, self.state, self.contexts, self.telemetry, self.limits, self._original
+            self.settings,
+            self.state,
+            self.contexts,
+            self.telemetry,
+            self.limits,
+            self._original,
+            now=lambda: time.time() + self.later,
         )
 
     def apply(self, resources: dict[str, Any], *, full: bool = False, removed: Sequence[str] = ()) -> None:

@@ -59,7 +59,9 @@ class App(asyncio.Protocol):
 class Pair:
     """A client and a server, joined by two wires."""
 
-    def __init__(self, client: ssl.SSLContext, server: ssl.SSLContext) -> None:
+    def __init__(
+        self, client: ssl.SSLContext, server: ssl.SSLContext, session: ssl.SSLSession | None = None
+    ) -> None:
         self.apps = (App(), App())
         self.failures: list[Exception] = []
         self.wires = (Wire(), Wire())
@@ -69,6 +71,7 @@ class Pair:
             self.failures.append,
             seconds=5,
             server_name="p80.smi-mesh.internal",
+            session=session,
         )
         self.server = TlsLayer(server, lambda _: self.apps[1], self.failures.append, seconds=5)
         self.server.connection_made(self.wires[1])  # type: ignore[arg-type]  # as much of a transport as is used

@@ -1,0 +1,147 @@
+"""What a TLS handshake proved, resumed or not, and the sessions that let the next one be shorter.
+
+A resumed handshake shows no certificate: both sides vouch for the one of the session's first
+handshake, and OpenSSL does not look at its dates again. So who the peer is, and until when, is read
+from that certificate at every connection and compared with the clock here. What else would outlive
+its end dies with the context: sessions belong to one `SSLContext`, and a renewal of the certificate
+or of the trust bundle makes new ones (`control.identity`). Early data is never enabled.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Final
+
+from dataplane.core.peer import peer_of, spiffe_id
+from dataplane.serve.tls import TlsLayer
+from dataplane.telemetry import Telemetry
+from smi.policy.access import Peer
+
+MAX_SESSIONS: Final = 512
+"""Sessions a client keeps for its next connections: about 10 kB each."""
+MAX_ISSUED: Final = 1024
+"""Sessions a server keeps for its clients, about 10 kB each; see `bound_issued`."""
+_MAX_PROOFS: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What a verified certificate says of its holder."""
+
+    identity: str | None
+    """SPIFFE id; None if it names none, or several."""
+    peer: Peer | None
+    not_after: float
+    """End of its validity, Unix seconds."""
+
+
+class Expired(Exception):  # noqa: N818 - names what happened
+    """The session is the peer's, but its certificate has ended since."""
+
+
+class Handshakes:
+    """Reads and counts the finished handshakes of one side. `now` is Unix time."""
+
+    def __init__(self, side: str, telemetry: Telemetry, now: Callable[[], float]) -> None:
+        """`side`: "client" or "server"."""
+        self._side = side
+        self._now = now
+        self._read: dict[bytes, Proof] = {}
+        self._count = telemetry.counter(
+            "smi_mesh_tls_handshakes_total",
+            "TLS handshakes between sidecars: full, resumed, failed, or refused because the peer's "
+            "certificate expired.",
+            ("side", "outcome"),
+        )
+
+    def proof(self, layer: TlsLayer) -> Proof:
+        """What the peer of a finished handshake proved. Raises Expired."""
+        encoded = layer.certificate_der
+        proof = self._read.get(encoded)
+        if proof is None:
+            # Only what OpenSSL has verified gets here, and equal bytes say equal things.
+            if len(self._read) >= _MAX_PROOFS:
+                self._read.clear()
+            proof = self._read[encoded] = _read(layer)
+        late = self._now() - proof.not_after
+        if late >= 0:
+            self._count.add((self._side, "expired"))
+            raise Expired(f"the certificate of {proof.identity} ended {late:.0f} s ago")
+        self._count.add((self._side, "resumed" if layer.resumed else "full"))
+        return proof
+
+    def failed(self) -> None:
+        """Count a handshake that did not finish."""
+        self._count.add((self._side, "failed"))
+
+
+def _read(layer: TlsLayer) -> Proof:
+    certificate = layer.certificate
+    if certificate is None:  # a context that requires none; nothing was proved
+        return Proof(None, None, 0.0)
+    return Proof(
+        spiffe_id(certificate), peer_of(certificate), ssl.cert_time_to_seconds(certificate["notAfter"])
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a session is good for: a server at an address, asked by a name, with one context."""
+
+    context: ssl.SSLContext
+    address: str
+    server_name: str
+
+
+class Sessions:
+    """The newest session of each place, for clients.
+
+    The ticket comes after the handshake, with the first bytes from the server, and OpenSSL calls
+    nobody here. So the connection itself is kept while it lives, and asked when its session is wanted.
+    """
+
+    def __init__(self, limit: int = MAX_SESSIONS) -> None:
+        self._limit = limit
+        self._kept: dict[Place, TlsLayer | ssl.SSLSession] = {}  # in order of use: the first is given up
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def of(self, place: Place) -> ssl.SSLSession | None:
+        """A session to resume there; None: make a full handshake."""
+        kept = self._kept.get(place)
+        return kept.session if isinstance(kept, TlsLayer) else kept
+
+    def keep(self, place: Place, layer: TlsLayer) -> None:
+        """`layer` is connected to the place, and its peer has been proven."""
+        self._kept.pop(place, None)
+        if len(self._kept) >= self._limit:
+            del self._kept[next(iter(self._kept))]
+        self._kept[place] = layer
+
+    def forget(self, place: Place) -> None:
+        """Not to be used again: its peer was refused."""
+        self._kept.pop(place, None)
+
+    def sweep(self, contexts: Collection[ssl.SSLContext]) -> None:
+        """Drop what belongs to other contexts than these, and connections that have ended."""
+        for place, kept in list(self._kept.items()):
+            if place.context not in contexts:
+                del self._kept[place]
+            elif isinstance(kept, TlsLayer) and kept.is_closing():
+                session = kept.session
+                if session is None:
+                    del self._kept[place]
+                else:
+                    self._kept[place] = session
+
+
+def bound_issued(context: ssl.SSLContext, limit: int = MAX_ISSUED) -> None:
+    """Have a server issue tickets only while it keeps fewer sessions than `limit`.
+
+    OpenSSL's own limit is 20480 and cannot be set from Python. Sessions end after two hours
+    (OpenSSL's default), or with the context.
+    """
+    context.num_tickets = 1 if context.session_stats()["number"] < limit else 0
