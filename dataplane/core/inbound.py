@@ -7,6 +7,7 @@ config nothing passes, and the sidecar's own ports are not part of the app.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Final
 
@@ -25,6 +26,13 @@ from smi.policy.snapshot import Protocol
 
 _OPAQUE: Final = frozenset({Protocol.TCP, Protocol.TLS})
 """Relayed as opaque bytes."""
+CALLER_FIELDS: Final = frozenset(
+    f"x{a}forwarded{b}client{c}cert".encode() for a, b, c in itertools.product("-_", repeat=3)
+)
+"""Names of the field that only the destination's proxy may set: a caller's own would let it be somebody else.
+
+With underscores as well: to servers that pass fields on as variables (CGI, WSGI) they are the same.
+"""
 _HTTP: Final = frozenset({Protocol.HTTP, Protocol.HTTP2, Protocol.GRPC})
 """Of which version, the client's first bytes say."""
 
@@ -68,11 +76,13 @@ def spoken_as(protocol: Protocol) -> bool | None:
     return False if protocol in _OPAQUE else None
 
 
-def caller_field(own: str, peer: Peer | None) -> bytes:
-    """The field line that tells the app who calls; empty for a caller without identity.
+def caller_fields(own: str, peer: Peer | None, address: str) -> bytes:
+    """The field lines that tell the app who calls, from which address.
 
-    The form is Envoy's `x-forwarded-client-cert`, which applications already read.
+    The identity has the form of Envoy's `x-forwarded-client-cert`, which applications already read;
+    a caller without one leaves none. The address is one more line behind what the caller itself
+    forwards, which means the same as one more element of it (RFC 9110 §5.3).
     """
-    if peer is None:
-        return b""
-    return f"x-forwarded-client-cert: By={own};URI={peer.identity}\r\n".encode("ascii", "replace")
+    who = "" if peer is None else f"x-forwarded-client-cert: By={own};URI={peer.identity}\r\n"
+    where = f"x-forwarded-for: {address}\r\n" if address else ""
+    return (who + where).encode("ascii", "replace")

@@ -215,6 +215,7 @@ class Exchange:
         "_stream",
         "_timer",
         "_tried",
+        "_unwanted",
         "_up",
         "_up_stream",
         "_way",
@@ -229,6 +230,7 @@ class Exchange:
         self._way: Way | None = None
         self._up: UpstreamLink | None = None
         self._up_stream: Stream | None = None
+        self._unwanted: frozenset[bytes] = frozenset()
         self._kept: list[bytes] | None = []
         self._kept_size = 0
         self._request_trailers: Fields | None = None
@@ -300,6 +302,7 @@ class Exchange:
         fields = write_request(self._head, self._down.added(way), way.drop)
         up_stream = connection.open(fields, self, end=bare)
         self._up, self._up_stream = link, up_stream
+        self._unwanted = way.drop
         if bare:
             return
         if self._kept_size > REPLAYABLE:
@@ -309,7 +312,7 @@ class Exchange:
             if connection.send_data(up_stream, data, end=place == last):
                 self._down.connection.credit(stream, len(data))
         if self._request_trailers is not None:
-            connection.send_head(up_stream, write_trailers(self._request_trailers), end=True)
+            connection.send_head(up_stream, write_trailers(self._request_trailers, way.drop), end=True)
 
     def not_connected(self, outcome: Outcome) -> None:
         way = self._way
@@ -344,7 +347,8 @@ class Exchange:
     def request_trailers(self, fields: Fields) -> None:
         self._request_trailers = fields
         if self._up is not None and self._up_stream is not None:
-            self._up.connection.send_head(self._up_stream, write_trailers(fields), end=True)
+            trailers = write_trailers(fields, self._unwanted)
+            self._up.connection.send_head(self._up_stream, trailers, end=True)
 
     def client_reset(self, code: int) -> None:
         """The client gave up this stream, or its connection is gone."""

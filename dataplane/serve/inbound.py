@@ -14,9 +14,10 @@ from typing import Final
 
 from dataplane.core.balance import Load
 from dataplane.core.inbound import (
+    CALLER_FIELDS,
     admit_connection,
     admit_request,
-    caller_field,
+    caller_fields,
     protocols,
     service_of,
     spoken_as,
@@ -31,7 +32,7 @@ from dataplane.serve.outbound import to_origin_form
 from dataplane.serve.pool import App, ConnectFailed, Contexts
 from dataplane.serve.server_names import ServerNames
 from dataplane.serve.sniffer import Sniffer
-from dataplane.serve.sockets import Accepted, Original, reset
+from dataplane.serve.sockets import Accepted, Original, caller_address, reset
 from dataplane.serve.tls import TlsLayer
 from dataplane.serve.tunnel import Tally, Tunnel
 from dataplane.serve.udp_inbound import UdpInbound
@@ -46,8 +47,6 @@ from smi.policy.snapshot import Protocol
 
 _OURS: Final = frozenset({DENIAL_HEADER.encode(), REASON_HEADER.encode()})
 """Fields that only proxies may set in responses: peers act on them."""
-_CALLER: Final = frozenset({b"x-forwarded-client-cert"})
-"""Set by the proxy only: a caller's own copy would let it be somebody else."""
 _LOG_EVERY: Final = 10.0
 """Seconds between log lines of equal denials."""
 _MAX_LOGGED: Final = 1000
@@ -122,7 +121,7 @@ class Inbound:
             head_start = 0.0 if first is First.SERVER else limits.head_start
             Sniffer(head_start, limits.sniff, _Sides(self, port)).adopt(transport)
         elif http:
-            Opening(self.serving, _Gate(self, None, port)).adopt(transport)
+            Opening(self.serving, _Gate(self, None, port, transport)).adopt(transport)
         else:
             self.relay(transport, None, port)
 
@@ -137,9 +136,9 @@ class Inbound:
             _log.warning("refused a mesh connection: peer %s, server name %s", peer, layer.sni)
             return None
         if layer.alpn == ALPN_HTTP1:
-            return Downstream(self.serving, _Gate(self, peer, port))
+            return Downstream(self.serving, _Gate(self, peer, port, layer))
         if layer.alpn == ALPN_HTTP2:
-            return DownstreamLink(self.serving, _Gate(self, peer, port))
+            return DownstreamLink(self.serving, _Gate(self, peer, port, layer))
         if layer.alpn == ALPN_UDP:
             return self.udp.carried(peer, port)
         return _Opaque(self, peer, port) if layer.alpn == ALPN_TCP else None
@@ -269,7 +268,7 @@ class _Sides:
     def request(self, transport: asyncio.Transport, data: bytes) -> None:
         inbound = self._inbound
         inbound.openings.forget(self._port)
-        Opening(inbound.serving, _Gate(inbound, None, self._port)).adopt(transport, data)
+        Opening(inbound.serving, _Gate(inbound, None, self._port, transport)).adopt(transport, data)
 
     def opaque(self, transport: asyncio.Transport, data: bytes, tunnel: Tunnel | None, greeted: bool) -> None:
         inbound = self._inbound
@@ -298,11 +297,13 @@ class _Gate:
 
     __slots__ = ("_extra", "_inbound", "_peer", "_port", "_series", "_way")
 
-    def __init__(self, inbound: Inbound, peer: Peer | None, port: int) -> None:
+    def __init__(
+        self, inbound: Inbound, peer: Peer | None, port: int, transport: asyncio.BaseTransport
+    ) -> None:
         self._inbound = inbound
         self._peer = peer
         self._port = port
-        self._extra = caller_field(inbound.identity(), peer)
+        self._extra = caller_fields(inbound.identity(), peer, caller_address(transport))
         self._series = inbound.telemetry.http_series(*inbound.labels(peer, port))
         self._way: Way | None = None
 
@@ -333,6 +334,11 @@ class _Gate:
         lane = self._inbound.app.lane(permit, self._port)
         if self._way is None:
             self._way = Way(
-                lane, self._series, self._inbound.load, extra=self._extra, drop=_CALLER, drop_response=_OURS
+                lane,
+                self._series,
+                self._inbound.load,
+                extra=self._extra,
+                drop=CALLER_FIELDS,
+                drop_response=_OURS,
             )
         return self._way

@@ -57,6 +57,12 @@ def reset(transport: asyncio.BaseTransport) -> None:
     stream(transport).abort()
 
 
+def caller_address(transport: asyncio.BaseTransport) -> str:
+    """The address at the other end of a connection; empty when the connection is gone already."""
+    peer = transport.get_extra_info("peername")
+    return str(peer[0]) if peer else ""
+
+
 def _v4(sock: socket.socket) -> Address:
     port, ip = struct.unpack("!2xH4s8x", sock.getsockopt(socket.SOL_IP, _SO_ORIGINAL_DST, 16))
     return socket.inet_ntoa(ip), port

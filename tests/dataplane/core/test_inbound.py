@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dataplane.core.inbound import admit_connection, admit_request, caller_field, protocols, spoken_as
+from dataplane.core.inbound import admit_connection, admit_request, caller_fields, protocols, spoken_as
 from smi.policy.access import Denial, Peer, Permit, compile_access
 from smi.policy.match import Request
 from smi.policy.snapshot import Grant, Inbound, InboundPort, PortSet, Protocol, RouteMatch
@@ -58,5 +58,7 @@ def test_treatment_of_protocols(protocol: Protocol, http: bool | None) -> None:
 
 
 def test_the_app_is_told_who_calls() -> None:
-    assert caller_field(API, WEB) == f"x-forwarded-client-cert: By={API};URI={WEB.identity}\r\n".encode()
-    assert caller_field(API, None) == b""
+    who, where = f"x-forwarded-client-cert: By={API};URI={WEB.identity}\r\n", "x-forwarded-for: 10.1.2.3\r\n"
+    assert caller_fields(API, WEB, "10.1.2.3") == (who + where).encode()
+    assert caller_fields(API, None, "10.1.2.3") == where.encode()
+    assert caller_fields(API, None, "") == b""
