@@ -2,17 +2,24 @@
 
 What differs between servers is refused, because a request that two parsers read differently is how
 requests are smuggled. Hop-by-hop fields end here. Bodies are not looked at: `body` says where they
-end. Field lines are read by `wire.fields`, which knows most of them already.
+end.
+
+A head is one match of one pattern, so that what is checked is checked in C, without an object per
+field. The lines of end-to-end fields go on as they came; only the few that are about this
+connection, the framing or the mesh itself (`_NOTED`) are looked at one by one. The others are taken
+apart when a policy asks for a field.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Callable
 from typing import Final, NoReturn
 
 from dataplane.wire.body import Body, Chunked, Length, UntilClose
 from dataplane.wire.errors import BadMessage, Fault
-from dataplane.wire.fields import FIELDS, LINES
+from smi.names import DENIAL_HEADER, REASON_HEADER
 from smi.policy.match import Request
 
 MAX_HEAD: Final = 65536
@@ -20,28 +27,46 @@ MAX_HEAD: Final = 65536
 MAX_FIELDS: Final = 256
 """Most header lines of one head."""
 HEAD_END: Final = b"\r\n\r\n"
+REQUEST_ID: Final = b"x-request-id"
+OWN_FIELDS: Final = frozenset(
+    {b"proxy-authorization", DENIAL_HEADER.encode(), REASON_HEADER.encode()}
+    | {b"x%bforwarded%bclient%bcert" % marks for marks in itertools.product((b"-", b"_"), repeat=3)}
+)
+"""End-to-end fields that proxies take off, lower case. Others can be dropped, too; it takes longer."""
 
 Fields = list[tuple[bytes, bytes]]
 
+_TCHAR: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
+_TEXT: Final = rb"[\t\x20-\x7e\x80-\xff]"
+_LINES: Final = rb"(\n(?:" + _TCHAR + rb"++:" + _TEXT + rb"*+\r\n)*+)\r\n"
+"""Field lines, as a block that begins with the line feed before the first: each is `\n…\r` then.
+Possessive throughout, so that a head that is none is found out in linear time."""
+_REQUEST: Final = re.compile(rb"(" + _TCHAR + rb"++) ([!\"$-~\x80-\xff]++) HTTP/1\.([01])\r" + _LINES)
+_RESPONSE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: (" + _TEXT + rb"*+))?+\r" + _LINES)
 _VERSION: Final = re.compile(rb"HTTP/[0-9]\.[0-9]")
-_TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_TARGET: Final = re.compile(rb"[!\"$-~\x80-\xff]+")
+_TOKEN: Final = re.compile(_TCHAR + rb"+")
 _METHODS: Final = frozenset(
     b"GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH COPY LOCK MKCOL MOVE PROPFIND PROPPATCH SEARCH "
     b"UNLOCK BIND REBIND UNBIND ACL REPORT MKACTIVITY CHECKOUT MERGE M-SEARCH NOTIFY SUBSCRIBE UNSUBSCRIBE "
     b"PURGE MKCALENDAR LINK UNLINK QUERY".split()
 )
 """Methods of the IANA registry that servers know; an unknown one may have a framing of its own."""
-_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
 _BARE_LF: Final = re.compile(rb"(?<!\r)\n")
 _DIGITS: Final = re.compile(rb"[0-9]{1,18}")
+_PLAIN_LENGTH: Final = re.compile(rb" [0-9]{1,18}")
 _MANAGED: Final = frozenset(
     {b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade"}
     | {b"http2-settings", b"host", b"content-length"}
 )
 """Fields about this connection or this message's framing; every other field is passed on."""
+_NOTED: Final = re.compile(
+    rb"\n(" + b"|".join(sorted(_MANAGED | OWN_FIELDS | {REQUEST_ID})) + rb"):([^\r]*+)\r"
+)
+"""A line worth a look, in a block of lower-case lines."""
 _NEVER_NOMINATED: Final = _MANAGED | {b"close"}
 _H2C: Final = b"h2c"
+_FEW_FIELDS: Final = 4 * MAX_FIELDS
+"""A head of no more bytes has no more than MAX_FIELDS: a line is four bytes at least."""
 
 
 class RequestHead(Request):
@@ -51,20 +76,44 @@ class RequestHead(Request):
     until then they are the target as sent and the Host field.
     """
 
-    __slots__ = ("close", "content_length", "fields", "managed", "minor", "target", "te_trailers", "upgrade")
+    __slots__ = (
+        "close",
+        "content_length",
+        "end",
+        "framing",
+        "identified",
+        "lines",
+        "managed",
+        "minor",
+        "own",
+        "target",
+        "te_trailers",
+        "unread",
+        "upgrade",
+    )
 
-    def __init__(self, method: bytes, target: bytes, minor: int) -> None:
-        self.fields: Fields = []
-        """End-to-end fields, names in lower case; the same list as `headers`."""
+    def __init__(self, method: bytes, target: bytes, minor: int, lines: bytes = b"\n", end: int = 0) -> None:
         self.method = method
         self.path = target
         self.host = b""
-        self.headers = self.fields
+        self.headers: Fields = []
         self.target = target
         """As it is to be sent on."""
         self.minor = minor
         """0 for HTTP/1.0, 1 for HTTP/1.1."""
+        self.lines = lines
+        """Field lines to send on as they are: a line feed, then lines with their ends."""
+        self.end = end
+        """Index just behind the head in what it was read from."""
+        self.unread = True
+        """`headers` has not been read off `lines` yet."""
+        self.framing = b""
+        """Field lines about the next connection and the body's coding, as they are to be sent."""
         self.managed: Fields = []
+        self.own = False
+        """A field of OWN_FIELDS is among `lines`."""
+        self.identified = False
+        """REQUEST_ID is."""
         self.content_length = 0
         """Bytes of the body; -1: chunked; 0: no body."""
         self.close = minor == 0
@@ -72,11 +121,27 @@ class RequestHead(Request):
         self.upgrade: bytes | None = None
         self.te_trailers = False
 
+    @property
+    def fields(self) -> Fields:
+        """End-to-end fields, names in lower case; the same list as `headers`."""
+        if self.unread:
+            self.headers = _fields(self.lines)
+            self.unread = False
+        return self.headers
+
+    @fields.setter
+    def fields(self, fields: Fields) -> None:
+        self.headers = fields
+        self.unread = False
+
     def header(self, name: bytes) -> bytes | None:
         """As `Request.header`, with the fields that are not passed on but may be filtered for."""
         if name in _MANAGED and name != b"host":
             values = [value for key, value in self.managed if key == name]
             return b", ".join(values) if values else None
+        if self.unread:
+            self.headers = _fields(self.lines)
+            self.unread = False
         return Request.header(self, name)
 
     def body(self) -> Length | Chunked | None:
@@ -89,20 +154,47 @@ class RequestHead(Request):
 class ResponseHead:
     """A response's head."""
 
-    __slots__ = ("close", "content_length", "fields", "managed", "minor", "reason", "status", "upgrade")
+    __slots__ = (
+        "_fields",
+        "close",
+        "content_length",
+        "end",
+        "framing",
+        "lines",
+        "managed",
+        "minor",
+        "own",
+        "reason",
+        "status",
+        "upgrade",
+        "verbatim",
+    )
 
-    def __init__(self, status: int, reason: bytes, minor: int) -> None:
+    def __init__(self, status: int, reason: bytes, minor: int, lines: bytes = b"\n", end: int = 0) -> None:
         self.status = status
         self.reason = reason
         self.minor = minor
-        self.fields: Fields = []
-        """End-to-end fields, names in lower case."""
+        self.lines = lines
+        """As those of a RequestHead."""
+        self.end = end
+        self.verbatim = False
+        """What is to be sent on is the head as it came."""
+        self._fields: Fields | None = None
+        self.framing = b""
         self.managed: Fields = []
+        self.own = False
         self.content_length: int | None = None
         """As sent; None: no such field; -1: chunked."""
         self.close = minor == 0
         """The server will not answer another request on this connection."""
         self.upgrade: bytes | None = None
+
+    @property
+    def fields(self) -> Fields:
+        """End-to-end fields, names in lower case."""
+        if self._fields is None:
+            self._fields = _fields(self.lines)
+        return self._fields
 
     def body(self, method: bytes, decode: bool = False) -> Body | None:
         """The framing of the body of an answer to `method` (RFC 9112 §6.3); None if there is none.
@@ -138,79 +230,217 @@ def head_end(data: bytes, at: int = 0, searched: int = 0) -> int:
 
 def parse_request(block: bytes) -> RequestHead:
     """Read a request's head, from its first byte to its empty line. Raises BadMessage."""
-    lines = _lines(block)
-    words = lines[0].split(b" ")
-    if len(words) != 3:
-        raise BadMessage("the request line is not well-formed")
-    method, target, version = words
-    if method not in _METHODS or (version != b"HTTP/1.1" and version != b"HTTP/1.0"):
-        _refuse_line(method, version)
-    if _TARGET.fullmatch(target) is None:
-        raise BadMessage("the request line is not well-formed")
-    head = RequestHead(method, target, 1 if version == b"HTTP/1.1" else 0)
-    _read_fields(head, lines)
-    _settle_request(head)
+    head = find_request(block)
+    if head is None or head.end != len(block):
+        _refuse_request(block)
     return head
 
 
 def parse_response(block: bytes) -> ResponseHead:
     """Read a response's head, from its first byte to its empty line. Raises BadMessage."""
-    lines = _lines(block)
-    line = _STATUS_LINE.fullmatch(lines[0])
-    if line is None:
-        raise BadMessage("the status line is not well-formed")
-    minor, status, reason = line.groups()
-    head = ResponseHead(int(status), reason or b"", int(minor))
-    _read_fields(head, lines)
+    head = find_response(block)
+    if head is None or head.end != len(block):
+        _refuse_response(block)
+    return head
+
+
+def find_request(data: bytes) -> RequestHead | None:
+    """Read the request's head that `data` begins with; None if none is there, or not all of it.
+
+    `end` of the result says where it ends. Raises BadMessage for what looks like one and must be
+    refused; `parse_request` says what is wrong with what does not.
+    """
+    found = _REQUEST.match(data)
+    if found is None:
+        return None
+    method, target, minor, lines = found.groups()
+    if method not in _METHODS:
+        _refuse_line(method, b"HTTP/1.1")
+    end = found.end()
+    if end > _FEW_FIELDS:
+        _check_size(lines, end)
+    head = RequestHead(method, target, 1 if minor == b"1" else 0, lines, end)
+    hosts = lengths = at = 0
+    kept: list[bytes] | None = None
+    for noted in _NOTED.finditer(lines.lower()):
+        name = noted[1]
+        start, stop = noted.span()
+        if name == b"host":
+            hosts += 1
+            head.host = lines[start + 6 : stop - 1].strip(b" \t")
+        elif name == REQUEST_ID:
+            head.identified = True
+            continue
+        elif name in OWN_FIELDS:
+            head.own = True
+            continue
+        else:
+            value = lines[noted.start(2) : stop - 1]
+            head.managed.append((name, value.strip(b" \t")))
+            if name == b"content-length":
+                lengths += 1
+                if _PLAIN_LENGTH.fullmatch(value):
+                    head.content_length = int(value)
+                    continue
+                head.framing = b"content-length: " + value.strip(b" \t") + b"\r\n"
+        if kept is None:
+            kept = []
+        if start != at:
+            kept.append(lines[at:start])
+        at = stop
+    if kept is not None:
+        head.lines = b"".join((*kept, lines[at:])) if kept else lines[at:]
+    if hosts != 1 and (hosts or head.minor):
+        raise BadMessage("a request needs exactly one host field")  # RFC 9112 §3.2
     if head.managed:
+        _settle_request(head, lengths)
+    return head
+
+
+def find_response(data: bytes) -> ResponseHead | None:
+    """As `find_request`, for responses."""
+    found = _RESPONSE.match(data)
+    if found is None:
+        return None
+    minor, status, reason, lines = found.groups()
+    end = found.end()
+    if end > _FEW_FIELDS:
+        _check_size(lines, end)
+    head = ResponseHead(int(status), reason or b"", 1 if minor == b"1" else 0, lines, end)
+    lengths = at = 0
+    kept: list[bytes] | None = None
+    settled = True
+    for noted in _NOTED.finditer(lines.lower()):
+        name = noted[1]
+        if name == b"content-length":
+            lengths += 1
+            start, stop = noted.span(2)
+            value = lines[start:stop]
+            if _PLAIN_LENGTH.fullmatch(value):
+                head.content_length = int(value)
+                continue
+            head.managed.append((name, value.strip(b" \t")))
+            settled = False
+        elif name in OWN_FIELDS:
+            head.own = True
+            continue
+        elif name != b"connection" or noted[2] != b" keep-alive" or minor == b"0":
+            head.managed.append((name, lines[noted.start(2) : noted.end() - 1].strip(b" \t")))
+            settled = False
+        if kept is None:
+            kept = []
+        start, stop = noted.span()
+        if start != at:
+            kept.append(lines[at:start])
+        at = stop
+    if kept is not None:
+        head.lines = b"".join((*kept, lines[at:])) if kept else lines[at:]
+    elif minor == b"1" and not head.own:
+        head.verbatim = True
+    if lengths > 1:
+        raise BadMessage("the length of the response is ambiguous")
+    if not settled:
         _settle_response(head)
     return head
 
 
-def write_request(head: RequestHead, extra: bytes, drop: frozenset[bytes] = frozenset()) -> bytes:
-    """The head to send on, always as HTTP/1.1.
+def write_request(
+    head: RequestHead,
+    extra: bytes,
+    drop: frozenset[bytes] = frozenset(),
+    new_id: Callable[[], bytes] | None = None,
+    body: bytes = b"",
+) -> bytes:
+    """The head to send on, always as HTTP/1.1, and what is there of the body.
 
     `extra`: complete field lines to add (`name: value CRLF` each). `drop`: lower-case names of
-    end-to-end fields that must not pass.
+    end-to-end fields that must not pass. `new_id`: makes the `x-request-id` of a request that has
+    none; it stays with `head`, so that a retry carries the same.
     """
-    parts = [head.method, b" ", head.target, b" HTTP/1.1\r\nhost: ", head.host, b"\r\n"]
-    parts += [LINES[field] for field in head.fields if field[0] not in drop]
-    if head.content_length < 0:
-        parts.append(b"transfer-encoding: chunked\r\n")
-    elif head.managed:
-        _write_length(parts, head.managed)
-    if head.te_trailers:
-        parts.append(b"te: trailers\r\n")
-    if head.upgrade is not None:
-        parts += (b"connection: upgrade\r\nupgrade: ", head.upgrade, b"\r\n")
-    parts.append(extra)
-    parts.append(b"\r\n")
-    return b"".join(parts)
+    if new_id is not None and not head.identified:
+        head.identified = True
+        head.framing += b"x-request-id: " + new_id() + b"\r\n"
+    lines = head.lines
+    if drop and (head.own or not drop <= OWN_FIELDS):
+        lines = _without(lines, drop)
+    return b"".join(
+        (
+            head.method,
+            b" ",
+            head.target,
+            b" HTTP/1.1\r\nhost: ",
+            head.host,
+            b"\r",
+            lines,
+            head.framing,
+            extra,
+            b"\r\n",
+            body,
+        )
+    )
 
 
 def write_response(
-    head: ResponseHead, extra: bytes = b"", drop: frozenset[bytes] = frozenset(), decoded: bool = False
+    head: ResponseHead,
+    extra: bytes = b"",
+    drop: frozenset[bytes] = frozenset(),
+    decoded: bool = False,
+    body: bytes = b"",
 ) -> bytes:
     """The head to send on, always as HTTP/1.1 (RFC 9110 §6.2: a proxy answers in its own version).
 
-    `extra`, `drop` as in `write_request`; `extra` carries the `connection` field if one is due.
-    `decoded`: the chunked coding was taken off the body.
+    `extra`, `drop`, `body` as in `write_request`; `extra` carries the `connection` field if one is
+    due. `decoded`: the chunked coding was taken off the body.
     """
-    parts = [b"HTTP/1.1 %d " % head.status, head.reason, b"\r\n"]
-    parts += [LINES[field] for field in head.fields if field[0] not in drop]
-    if head.content_length == -1:
-        if not decoded:
-            parts += (b"transfer-encoding: ", _value(head.managed, b"transfer-encoding"), b"\r\n")
-    elif head.content_length is not None:
-        _write_length(parts, head.managed)
-    if head.upgrade is not None and head.status == 101:
-        parts += (b"connection: upgrade\r\nupgrade: ", head.upgrade, b"\r\n")
-    parts.append(extra)
-    parts.append(b"\r\n")
-    return b"".join(parts)
+    lines = head.lines
+    if drop and (head.own or not drop <= OWN_FIELDS):
+        lines = _without(lines, drop)
+    framing = b"" if decoded else head.framing
+    return b"".join((b"HTTP/1.1 %d " % head.status, head.reason, b"\r", lines, framing, extra, b"\r\n", body))
 
 
-def _lines(block: bytes) -> list[bytes]:
+def _check_size(lines: bytes, end: int) -> None:
+    if end > MAX_HEAD:
+        raise BadMessage("the head is too large", Fault.TOO_LARGE)
+    if lines.count(b"\n") - 1 > MAX_FIELDS:
+        raise BadMessage("the head has too many fields", Fault.TOO_LARGE)
+
+
+def _fields(lines: bytes) -> Fields:
+    """The end-to-end fields of checked lines."""
+    fields: Fields = []
+    for line in lines[1:-2].split(b"\r\n") if len(lines) > 1 else ():
+        name, _, value = line.partition(b":")
+        name = name.lower()
+        if name not in _MANAGED:
+            fields.append((name, value.strip(b" \t")))
+    return fields
+
+
+def _without(lines: bytes, names: frozenset[bytes]) -> bytes:
+    """Lines without those of some fields; `names` are in lower case."""
+    kept = [
+        line + b"\n"
+        for line in lines[1:].split(b"\n")
+        if line and line.partition(b":")[0].lower() not in names
+    ]
+    return b"\n" + b"".join(kept)
+
+
+def _refuse_request(block: bytes) -> NoReturn:
+    """Say what is wrong with a block that is no head."""
+    words = _split(block)[0].split(b" ")
+    if len(words) == 3 and (words[0] not in _METHODS or words[2] not in (b"HTTP/1.1", b"HTTP/1.0")):
+        _refuse_line(words[0], words[2])
+    raise BadMessage("the request line or a field is not well-formed")
+
+
+def _refuse_response(block: bytes) -> NoReturn:
+    _split(block)
+    raise BadMessage("the status line or a field is not well-formed")
+
+
+def _split(block: bytes) -> list[bytes]:
     """The lines of a head, without their ends; two empty ones are the last. Raises BadMessage."""
     lines = block.split(b"\r\n")
     if len(lines) < 3 or lines[-1] or lines[-2]:
@@ -218,15 +448,6 @@ def _lines(block: bytes) -> list[bytes]:
     if len(lines) - 3 > MAX_FIELDS:
         raise BadMessage("the head has too many fields", Fault.TOO_LARGE)
     return lines
-
-
-def _read_fields(head: RequestHead | ResponseHead, lines: list[bytes]) -> None:
-    fields, managed = head.fields, head.managed
-    for field in map(FIELDS.__getitem__, lines[1:-2]):
-        if field[0] in _MANAGED:
-            managed.append(field)
-        else:
-            fields.append(field)
 
 
 def _refuse_line(method: bytes, version: bytes) -> NoReturn:
@@ -238,34 +459,38 @@ def _refuse_line(method: bytes, version: bytes) -> NoReturn:
     raise BadMessage("the method is not known", Fault.NOT_IMPLEMENTED)
 
 
-def _settle_request(head: RequestHead) -> None:
-    """Draw the conclusions from the managed fields."""
-    hosts = coded = lengths = 0
+def _settle_request(head: RequestHead, lengths: int) -> None:
+    """Draw the conclusions from the managed fields, of which `lengths` are content-length."""
+    coded = 0
     connected = False
     for name, value in head.managed:
-        if name == b"host":
-            hosts += 1
-            head.host = value.rstrip(b" \t")
-        elif name == b"connection":
+        if name == b"connection":
             connected = True
         elif name == b"content-length":
-            lengths += 1
             head.content_length = _length(value)
         elif name == b"transfer-encoding":
             coded += 1
-            if value.strip(b" \t").lower() != b"chunked":
+            if value.lower() != b"chunked":
                 # RFC 9112 §6.1 suggests 501 for a coding inside chunked; servers differ about those, too.
                 raise BadMessage("the only transfer coding known is chunked")
         elif name == b"te":
             head.te_trailers = head.te_trailers or b"trailers" in _tokens(value)
-    if hosts > 1 or (hosts == 0 and head.minor == 1):
-        raise BadMessage("a request needs exactly one host field")  # RFC 9112 §3.2
     if coded + lengths > 1 or (coded and head.minor == 0):
         raise BadMessage("the length of the body is ambiguous")  # RFC 9112 §6.1, §6.3
     if coded:
         head.content_length = -1
+        head.framing = b"transfer-encoding: chunked\r\n"
     if connected:
         _settle_connection(head)
+        if head.identified:
+            head.identified = b"\n" + REQUEST_ID + b":" in head.lines.lower()  # it may have been nominated
+    if head.te_trailers:  # RFC 9110 §10.1.4: nominated
+        head.framing += b"te: trailers\r\nconnection: te"
+        head.framing += (
+            b"\r\n" if head.upgrade is None else b", upgrade\r\nupgrade: " + head.upgrade + b"\r\n"
+        )
+    elif head.upgrade is not None:
+        head.framing += b"connection: upgrade\r\nupgrade: " + head.upgrade + b"\r\n"
 
 
 def _settle_response(head: ResponseHead) -> None:
@@ -275,14 +500,18 @@ def _settle_response(head: ResponseHead) -> None:
             if head.content_length is not None:
                 raise BadMessage("the length of the response is ambiguous")
             head.content_length = _length(value)
+            head.framing = b"content-length: " + value + b"\r\n"
         elif name == b"transfer-encoding":
             if head.minor == 0 or _tokens(value)[-1:] != [b"chunked"] or head.content_length is not None:
                 raise BadMessage("the length of the response is ambiguous")
             head.content_length = -1
+            head.framing = b"transfer-encoding: " + value + b"\r\n"
         elif name == b"connection":
             connected = True
     if connected:
         _settle_connection(head)
+        if head.upgrade is not None and head.status == 101:
+            head.framing += b"connection: upgrade\r\nupgrade: " + head.upgrade + b"\r\n"
 
 
 def _settle_connection(head: RequestHead | ResponseHead) -> None:
@@ -290,22 +519,21 @@ def _settle_connection(head: RequestHead | ResponseHead) -> None:
     tokens = {token for name, value in head.managed if name == b"connection" for token in _tokens(value)}
     head.close = b"close" in tokens or (head.minor == 0 and b"keep-alive" not in tokens)
     nominated = tokens - _NEVER_NOMINATED
-    if nominated:  # in place: `headers` of a request is the same list
-        head.fields[:] = [field for field in head.fields if field[0] not in nominated]
+    if nominated:
+        head.lines = _without(head.lines, frozenset(nominated))
     if b"upgrade" in tokens and head.minor == 1:
         head.upgrade = _upgrade(head.managed)
 
 
 def _upgrade(managed: Fields) -> bytes | None:
     """The protocols to upgrade to. h2c is not offered on: the other side would leave our framing."""
-    wanted = _value(managed, b"upgrade").strip()
+    wanted = _value(managed, b"upgrade")
     offers = [offer.strip() for offer in wanted.split(b",")]
     kept = [offer for offer in offers if offer and offer.lower() != _H2C]
     return b", ".join(kept) or None
 
 
 def _length(value: bytes) -> int:
-    value = value.strip(b" \t")
     if not _DIGITS.fullmatch(value):
         raise BadMessage("the content-length is not a number")
     return int(value)
@@ -319,12 +547,5 @@ def _value(fields: Fields, name: bytes) -> bytes:
     """The value of the first such field, empty if there is none."""
     for key, value in fields:
         if key == name:
-            return value.strip(b" \t")
+            return value
     return b""
-
-
-def _write_length(parts: list[bytes], managed: Fields) -> None:
-    for name, value in managed:
-        if name == b"content-length":
-            parts += (b"content-length: ", value.rstrip(b" \t"), b"\r\n")
-            return

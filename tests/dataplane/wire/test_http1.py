@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dataplane.core.inbound import CALLER_FIELDS
 from dataplane.wire.body import Chunked, Length, UntilClose
 from dataplane.wire.errors import BadMessage, Fault
 from dataplane.wire.http1 import (
     MAX_HEAD,
+    OWN_FIELDS,
     head_end,
     parse_request,
     parse_response,
@@ -103,7 +105,7 @@ def test_faults_choose_the_status() -> None:
 def test_request_is_read() -> None:
     head = parse_request(request("X-A: 1", "x-a: 2", "Content-Length: 5", line="POST /p?q HTTP/1.1"))
     assert (head.method, head.target, head.minor, head.host) == (b"POST", b"/p?q", 1, b"a")
-    assert head.headers == [(b"x-a", b"1"), (b"x-a", b"2")]
+    assert head.fields == [(b"x-a", b"1"), (b"x-a", b"2")]
     assert head.header(b"x-a") == b"1, 2"
     assert head.header(b"host") == b"a"
     assert head.header(b"content-length") == b"5"
@@ -140,12 +142,15 @@ def test_hop_by_hop_fields_go_no_further() -> None:
         )
     )
     assert head.header(b"x-hop") is None
-    assert write_request(head, b"") == b"GET / HTTP/1.1\r\nhost: a\r\nx-end: 2\r\nte: trailers\r\n\r\n"
+    assert (
+        write_request(head, b"")
+        == b"GET / HTTP/1.1\r\nhost: a\r\nX-End: 2\r\nte: trailers\r\nconnection: te\r\n\r\n"
+    )
 
 
 def test_connection_cannot_take_away_what_frames_or_routes() -> None:
     head = parse_request(request("Connection: host, content-length, transfer-encoding", "Content-Length: 2"))
-    assert write_request(head, b"") == b"GET / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n"
+    assert write_request(head, b"") == b"GET / HTTP/1.1\r\nhost: a\r\nContent-Length: 2\r\n\r\n"
 
 
 @pytest.mark.parametrize(
@@ -172,6 +177,38 @@ def test_fields_can_be_added_and_dropped() -> None:
     assert written == b"GET / HTTP/1.1\r\nhost: a\r\nx-spoof: mine\r\n\r\n"
 
 
+@pytest.mark.parametrize("name", sorted(OWN_FIELDS | {b"x-other"}))
+def test_any_field_can_be_dropped(name: bytes) -> None:
+    sent = name.decode()
+    head = parse_request(request("X-A: 1", f"{sent.title()}: 2", f"{sent}-not: 3", f"{sent.upper()}:4"))
+    written = write_request(head, b"", frozenset({name}))
+    assert written == b"GET / HTTP/1.1\r\nhost: a\r\nX-A: 1\r\n%b-not: 3\r\n\r\n" % name
+    answer = parse_response(response("X-A: 1", f"{sent.title()}: 2"))
+    assert write_response(answer, drop=frozenset({name})) == b"HTTP/1.1 200 OK\r\nX-A: 1\r\n\r\n"
+
+
+def test_what_the_inbound_side_takes_off_is_known_to_heads() -> None:
+    """So that it costs nothing where it is not there."""
+    assert CALLER_FIELDS <= OWN_FIELDS
+
+
+def test_a_request_without_an_id_is_given_one() -> None:
+    head = parse_request(request())
+    for _ in range(2):  # a retry carries the same
+        written = write_request(head, b"", new_id=iter([b"1"]).__next__)
+        assert written == b"GET / HTTP/1.1\r\nhost: a\r\nx-request-id: 1\r\n\r\n"
+    for fields, count in ((["X-Request-Id: 7"], 1), (["X-Request-Id: 7", "Connection: x-request-id"], 1)):
+        written = write_request(parse_request(request(*fields)), b"", new_id=lambda: b"1")
+        assert written.lower().count(b"x-request-id") == count
+
+
+@pytest.mark.parametrize("text", ["Content-Length:2", "Content-Length: \t2 ", "content-length:  2"])
+def test_a_length_is_written_plainly(text: str) -> None:
+    """Whatever white space it came with."""
+    assert write_request(parse_request(request(text)), b"").endswith(b"\r\ncontent-length: 2\r\n\r\n")
+    assert write_response(parse_response(response(text))).endswith(b"\r\ncontent-length: 2\r\n\r\n")
+
+
 @pytest.mark.parametrize(
     ("fields", "method", "line", "framing"),
     [
@@ -195,6 +232,8 @@ def test_response_framing(fields: list[str], method: bytes, line: str, framing: 
     [
         response("Content-Length: 3", "Transfer-Encoding: chunked"),
         response("Content-Length: 3", "Content-Length: 3"),
+        response("Content-Length: 3", "Content-Length:3"),
+        response("Transfer-Encoding: chunked", "Content-Length:3"),
         response("Transfer-Encoding: chunked, gzip"),
         response("Transfer-Encoding: chunked", line="HTTP/1.0 200 OK"),
         response("A : b"),
@@ -214,7 +253,7 @@ def test_response_is_written_in_our_version() -> None:
     head = parse_response(
         response("X: 1", "Connection: close", "Content-Length: 2", line="HTTP/1.0 200 Fine")
     )
-    assert write_response(head) == b"HTTP/1.1 200 Fine\r\nx: 1\r\ncontent-length: 2\r\n\r\n"
+    assert write_response(head) == b"HTTP/1.1 200 Fine\r\nX: 1\r\nContent-Length: 2\r\n\r\n"
 
 
 def test_decoded_response_loses_its_coding() -> None:
@@ -296,8 +335,8 @@ def test_what_is_written_reads_the_same(fragments: list[bytes]) -> None:
         return
     again = parse_request(write_request(head, b""))
     assert (again.method, again.target, again.host) == (head.method, head.target, head.host)
-    assert (again.headers, again.content_length, again.upgrade) == (
-        [(name, value.strip(b" \t")) for name, value in head.fields],
+    assert (again.fields, again.content_length, again.upgrade) == (
+        head.fields,
         head.content_length,
         head.upgrade,
     )
