@@ -7,10 +7,10 @@ BIN := .venv/bin
 RUN := .venv/.run-ready
 DEV := .venv/.dev-ready
 
-.PHONY: help demo test unit e2e check bench fuzz docs charts coverage report system clean
+.PHONY: help demo test unit e2e mutants check bench fuzz docs charts coverage report system clean
 REPORT := docs/reports/smi-mesh-0.1.0-localmesh.yaml
 COVERAGE := $(BIN)/python -m conformance coverage --report $(REPORT) --semantics docs/semantics.md \
-	--page docs/spec-coverage.md --picture docs/pictures/conformance.svg
+	--page docs/spec-coverage.md --picture docs/pictures/conformance.svg --moving docs/migrating.md
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9]*\):.*## /  make \1\t/p' Makefile
@@ -25,6 +25,10 @@ unit: $(DEV) system ## fast tests: no root, no cluster
 
 e2e: $(DEV) system ## real processes, and network namespaces where it is root
 	$(BIN)/pytest -q -m e2e
+
+mutants: $(DEV) system ## that every conformance case can fail: the suite on broken meshes, an hour; WHOLE=1: four
+	$(BIN)/python -m tests.conformance.mutants $(if $(WHOLE),,--expected) --record build/mutants$(WHOLE).json \
+	  --matrix docs/reports/mutation-matrix.md
 
 check: $(DEV) ## format, lint, types, imports
 	$(BIN)/ruff check .

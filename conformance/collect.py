@@ -36,6 +36,13 @@ class Entry:
         """`<group>/<name>`, unique."""
         return f"{self.case.group}/{self.case.name}"
 
+    @property
+    def objects(self) -> tuple[dict[str, Any], ...]:
+        """The objects of all steps, every placeholder filled with `1`; raises CollectError."""
+        values = dict.fromkeys(_PLACEHOLDER.findall(self.manifest), "1")
+        steps = parse_steps(self.manifest, values, self.source)
+        return tuple(obj for objects in steps.values() for obj in objects)
+
 
 def collect(root: Path = CASES) -> tuple[Entry, ...]:
     """All cases in the order of groups and names; raises CollectError for any that is not in order."""
@@ -66,8 +73,9 @@ def _load(path: Path, group: Group) -> Entry:
     if not manifest.is_file():
         raise CollectError(f"{manifest} is missing")
     text = manifest.read_text(encoding="utf-8")
-    parse_steps(text, dict.fromkeys(_PLACEHOLDER.findall(text), "1"), str(manifest))
-    return Entry(case, text, f"conformance/cases/{group.value}/{path.name}")
+    entry = Entry(case, text, f"conformance/cases/{group.value}/{path.name}")
+    _ = entry.objects  # so that a manifest that cannot be read is found before a run
+    return entry
 
 
 def parse_steps(

@@ -19,10 +19,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
-from conformance import badge, coverage, requirements
+from conformance import badge, coverage, predict, requirements
 from conformance.collect import CollectError, collect, select
 from conformance.kube import KubeconfigError, KubeError
 from conformance.kuttl import command as kuttl
+from conformance.predict import Forecast, PeerError
 from conformance.profiles import ProfileError
 from conformance.published import Published, PublishedError
 from conformance.render import write_html, write_junit, write_yaml
@@ -148,6 +149,7 @@ def build(embedded: Embedded | None) -> click.Group:
 
     conformance.add_command(kuttl.build(embedded))
     conformance.add_command(_coverage)
+    conformance.add_command(_predict)
     return conformance
 
 
@@ -156,24 +158,64 @@ def build(embedded: Embedded | None) -> click.Group:
 @click.option("--semantics", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True)
 @click.option("--page", type=click.Path(dir_okay=False, path_type=Path), required=True)
 @click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), required=True)
+@click.option("--moving", type=click.Path(dir_okay=False, path_type=Path), required=True)
 @click.option("--check", is_flag=True, help="Write nothing; exit code 1 when a file is not current.")
-def _coverage(report: Path, semantics: Path, page: Path, picture: Path, check: bool) -> None:
-    """Write the page of requirements, cases and results, and the badge, from a report."""
-    cases = [entry.case for entry in collect()]
+def _coverage(report: Path, semantics: Path, page: Path, picture: Path, moving: Path, check: bool) -> None:
+    """Write the pages of requirements and of other meshes, and the badge, from a report."""
+    entries = collect()
+    cases = [entry.case for entry in entries]
     try:
         published = Published.read(report.read_text(encoding="utf-8"), str(report))
         catalogue = requirements.read(cases)
-    except (PublishedError, RequirementError) as error:
+        peers = predict.read(entries)
+    except (PublishedError, RequirementError, PeerError) as error:
         raise click.ClickException(str(error)) from None
     made = {
         page: coverage.page(catalogue, cases, published, semantics.read_text(encoding="utf-8")),
         picture: badge.draw(published),
+        moving: predict.page(peers, entries),
     }
     for path, text in made.items():
         if check and (not path.is_file() or path.read_text(encoding="utf-8") != text):
             raise click.ClickException(f"{path} is not current: `make coverage` writes it")
         if not check:
             path.write_text(text, encoding="utf-8")
+
+
+@click.command("predict")
+@click.option("--from", "peer", required=True, help="The mesh you come from: osm, linkerd, traefik-mesh, …")
+@click.option("--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def _predict(peer: str, output: str) -> None:
+    """Say what would change for somebody who moves here, case by case.
+
+    Made from the documentation of the other mesh, not from running it.
+    """
+    entries = collect()
+    peers = {found.name: found for found in predict.read(entries)}
+    if peer not in peers:
+        raise click.UsageError(f"--from {peer}: expected {', '.join(peers)}")
+    predictions = predict.predict(peers[peer], entries)
+    if output == "json":
+        rows = [
+            {
+                "case": f"{found.case.group}/{found.case.name}",
+                "forecast": found.forecast.value,
+                "there": found.behaviour.there if found.behaviour else "",
+                "here": found.behaviour.here if found.behaviour else "",
+                "todo": found.behaviour.todo if found.behaviour else "",
+                "source": found.behaviour.source if found.behaviour else "",
+            }
+            for found in predictions
+        ]
+        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    for found in predictions:
+        text = found.behaviour.there if found.behaviour else ""
+        click.echo(
+            f"{found.case.group + '/' + found.case.name:<44} {found.forecast.value:<10} {text}".rstrip()
+        )
+    counts = ", ".join(f"{predict.count(predictions, kind)} {kind.value}" for kind in Forecast)
+    click.echo(f"{counts}; predicted from {peers[peer].read}, not measured")
 
 
 def _run(options: Options, console: Console) -> Run:

@@ -67,9 +67,7 @@ class Profile(pydantic.BaseModel):
     @property
     def claimed(self) -> frozenset[str]:
         """The features it claims, spelled out."""
-        named = frozenset(name for name in self.features if not name.startswith("-"))
-        without = frozenset(name[1:] for name in self.features if name.startswith("-"))
-        return (frozenset(FEATURES) if "all" in named else named) - without
+        return expand(self.features)
 
     def refuses(self, case: Case) -> str | None:
         """Why this case does not apply to the mesh, or None when it does."""
@@ -79,6 +77,14 @@ class Profile(pydantic.BaseModel):
         if case.level is Level.IMPLEMENTATION and not self.rules:
             return f"the specification leaves it open and {self.name} does not claim our rules"
         return None
+
+
+def expand(features: Iterable[str]) -> frozenset[str]:
+    """Features spelled out: `all` stands for every one, `-name` takes one away."""
+    listed = frozenset(features)
+    named = frozenset(name for name in listed if not name.startswith("-"))
+    without = frozenset(name[1:] for name in listed if name.startswith("-"))
+    return (frozenset(FEATURES) if "all" in named else named) - without
 
 
 def known(name: str) -> Profile:

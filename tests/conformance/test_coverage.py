@@ -129,7 +129,8 @@ def coverage(tmp_path: Path, *arguments: str) -> tuple[int, str]:
     given = [
         "coverage", "--report", str(ROOT / "docs/reports/smi-mesh-0.1.0-localmesh.yaml"),
         "--semantics", str(ROOT / "docs/semantics.md"),
-        "--page", str(tmp_path / "page.md"), "--picture", str(tmp_path / "badge.svg"), *arguments,
+        "--page", str(tmp_path / "page.md"), "--picture", str(tmp_path / "badge.svg"),
+        "--moving", str(tmp_path / "moving.md"), *arguments,
     ]  # fmt: skip
     result = CliRunner().invoke(build(None), given)
     return result.exit_code, result.output
