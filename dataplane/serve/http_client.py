@@ -13,7 +13,7 @@ from dataplane.core.outcome import Outcome
 from dataplane.serve.sockets import stream
 from dataplane.wire.body import Body, Chunked, UntilClose
 from dataplane.wire.errors import BadMessage
-from dataplane.wire.http1 import ResponseHead, head_end, parse_response
+from dataplane.wire.http1 import ResponseHead, find_response, head_end, parse_response
 
 if TYPE_CHECKING:
     from dataplane.serve.pool import Lane
@@ -27,6 +27,9 @@ class Exchange(Protocol):
 
     def switched(self, head: ResponseHead, data: bytes) -> None:
         """101: the connection is no longer HTTP; `data` came behind the head. The upstream is yours."""
+
+    def answer(self, head: ResponseHead, data: bytes) -> None:
+        """The whole response: what follows the head in `data` is all of its body. It is complete."""
 
     def respond(self, head: ResponseHead, body: Body | None, data: bytes) -> bool:
         """The final head, with as much of the body as has arrived. False: drop this upstream's exchange."""
@@ -62,6 +65,7 @@ class Upstream(asyncio.Protocol):
         "idle_since",
         "lane",
         "lost",
+        "paused",
         "reused",
         "transport",
         "wants_decoded",
@@ -78,6 +82,8 @@ class Upstream(asyncio.Protocol):
         self.answered = False
         """A byte of the present exchange's response has arrived."""
         self.lost = False
+        self.paused = False
+        """Not read from for now."""
         self.idle_since = 0.0
         self.wants_decoded = False
         self._buffer = b""
@@ -89,7 +95,7 @@ class Upstream(asyncio.Protocol):
     # --- for the exchange ----------------------------------------------------------------------
 
     def begin(
-        self, exchange: Exchange, method: bytes, block: bytes, *, complete: bool, decoded: bool = False
+        self, exchange: Exchange, method: bytes, block: bytes, complete: bool, decoded: bool = False
     ) -> None:
         """Send a request: its head and what is there of its body; `complete`: that is all of it.
 
@@ -107,6 +113,17 @@ class Upstream(asyncio.Protocol):
         """More of the request's body."""
         self._request_done = complete
         self.transport.write(data)
+
+    def pause_reading(self) -> None:
+        """Whoever gets the response does not take more for now."""
+        if not self.paused:
+            self.paused = True
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self.paused:
+            self.paused = False
+            self.transport.resume_reading()
 
     def abandon(self) -> None:
         """The exchange is not interested any more; a connection in the middle of one is of no use."""
@@ -133,9 +150,15 @@ class Upstream(asyncio.Protocol):
         try:
             if self._body is not None:
                 self._relay(exchange, self._body, data)
+            elif self._buffer:
+                self._head(exchange, self._buffer + data)
             else:
                 self.answered = True
-                self._head(exchange, self._buffer + data if self._buffer else data)
+                head = find_response(data)
+                if head is None:
+                    self._head(exchange, data)
+                elif not self._whole(exchange, head, data):
+                    self._headed(exchange, head, data[head.end :])
         except BadMessage:
             self._fail(Outcome.BAD_RESPONSE)
 
@@ -169,9 +192,31 @@ class Upstream(asyncio.Protocol):
             self._buffer = data
             return
         self._buffer = b""
-        whole = end == len(data)
-        head = parse_response(data if whole else data[:end])
-        rest = b"" if whole else data[end:]
+        self._headed(exchange, parse_response(data[:end]), data[end:])
+
+    def _whole(self, exchange: Exchange, head: ResponseHead, data: bytes) -> bool:
+        """Take the shortest way if this is the final response, with all of its body and nothing behind it.
+
+        Otherwise nothing was done.
+        """
+        length, status = head.content_length, head.status
+        if status < 200 or status > 501:  # those the exchange may have to refuse
+            return False
+        if status == 204 or status == 304 or self._method == b"HEAD":
+            length = 0
+        if length is None or head.end + length != len(data) or length < 0:
+            return False
+        self.exchange = None
+        if head.close or self.lost or not self._request_done:
+            self.transport.close()
+        else:
+            self.reused = True
+            self.lane.give_back(self)
+        exchange.answer(head, data)
+        return True
+
+    def _headed(self, exchange: Exchange, head: ResponseHead, rest: bytes) -> None:
+        """A head has arrived, and behind it `rest`."""
         if head.status < 200:
             self._informational(exchange, head, rest)
             return

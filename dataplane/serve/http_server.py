@@ -9,8 +9,9 @@ received, and the slower side stops the faster one.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from time import perf_counter
 from typing import Any, Final, Protocol
@@ -18,6 +19,7 @@ from typing import Any, Final, Protocol
 from dataplane.core.balance import Load
 from dataplane.core.outbound import Plan
 from dataplane.core.outcome import LOST, UNPROCESSED, Outcome, Reply, failed, malformed, render
+from dataplane.core.request_ids import RequestIds
 from dataplane.core.retry import Loss, may_retry
 from dataplane.serve.http_client import Upstream
 from dataplane.serve.limits import Limits
@@ -33,6 +35,7 @@ from dataplane.wire.errors import BadMessage
 from dataplane.wire.http1 import (
     RequestHead,
     ResponseHead,
+    find_request,
     parse_request,
     write_request,
     write_response,
@@ -56,6 +59,7 @@ class Serving:
     registry: Registry
     tasks: Tasks
     pressure: Pressure
+    ids: RequestIds = field(default_factory=lambda: RequestIds(os.urandom(16)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,6 +127,10 @@ class _State(Enum):
     """Closed, or handed over."""
 
 
+_IDLE: Final = _State.IDLE  # looking a member up costs as much as the rest of a comparison
+_EXCHANGE: Final = _State.EXCHANGE
+
+
 class Downstream(asyncio.Protocol):
     """A client's connection."""
 
@@ -138,6 +146,7 @@ class Downstream(asyncio.Protocol):
         "_gate",
         "_head",
         "_inbox",
+        "_paused",
         "_payload",
         "_replayable",
         "_resent",
@@ -157,10 +166,11 @@ class Downstream(asyncio.Protocol):
         self._gate = gate
         self._transport: asyncio.Transport = None  # type: ignore[assignment]  # set by connection_made
         self.deadline = NEVER
-        self._state = _State.IDLE
+        self._state = _IDLE
         self._inbox = Inbox()
         self._advancing = False
         self._blocked = False  # the client does not read
+        self._paused = False  # we do not read
         self._eof = False  # the client sends no more
         self._discarded = 0
         # the request being served
@@ -195,21 +205,24 @@ class Downstream(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         state = self._state
-        if state is _State.EXCHANGE and self._body is not None and not self._body.done:
+        if state is _IDLE and self._inbox.fresh and not self._blocked and not self._advancing:
+            if self._take_whole(data):
+                return
+        elif state is _EXCHANGE and self._body is not None and not self._body.done:
             self._send_body(data)
             return
-        if state is _State.LINGER:
+        elif state is _State.LINGER:
             self._discard(data)
             return
         self._inbox.add(data)
-        if state is _State.IDLE:
+        if self._state is _IDLE:
             self._advance()
         if len(self._inbox) > self._serving.limits.buffered:
-            self._transport.pause_reading()
+            self.pause()
 
     def eof_received(self) -> bool:
         self._eof = True
-        if self._state in (_State.IDLE, _State.LINGER) and not self._blocked:
+        if self._state in (_IDLE, _State.LINGER) and not self._blocked:
             return False
         # Half-closed: the answer is still wanted, unless the request can never be complete.
         return self._body is None or self._body.done
@@ -229,13 +242,13 @@ class Downstream(asyncio.Protocol):
     def pause_writing(self) -> None:
         self._blocked = True
         if self._upstream is not None:
-            self._upstream.transport.pause_reading()
+            self._upstream.pause_reading()
 
     def resume_writing(self) -> None:
         self._blocked = False
         if self._upstream is not None:
-            self._upstream.transport.resume_reading()
-        elif self._state is _State.IDLE:
+            self._upstream.resume_reading()
+        elif self._state is _IDLE:
             self._advance()
 
     # --- from the registry -------------------------------------------------------------------------
@@ -243,19 +256,19 @@ class Downstream(asyncio.Protocol):
     def expire(self) -> None:
         """A time-out; which one follows from where the connection stands."""
         self.deadline = NEVER
-        if self._state is _State.IDLE and self._inbox.begun:
+        if self._state is _IDLE and self._inbox.begun:
             self._started = perf_counter()
             self._answer(self._gate.refuse(failed(Outcome.REQUEST_TIMEOUT)), final=True)
-        elif self._state is _State.IDLE:
+        elif self._state is _IDLE:
             self._end()
-        elif self._state is _State.EXCHANGE and not self._answered:
+        elif self._state is _EXCHANGE and not self._answered:
             self._give_up()
         else:
             reset(self._transport)
 
     def drain(self) -> None:
         """Close between requests; with one under way, behind it (`_serving.registry.draining`)."""
-        if self._state is _State.IDLE and not self._inbox:
+        if self._state is _IDLE and not self._inbox:
             self._end()
 
     def abort(self) -> None:
@@ -269,15 +282,33 @@ class Downstream(asyncio.Protocol):
             return
         self._advancing = True
         try:
-            while self._inbox and self._state is _State.IDLE and not self._blocked:
+            while self._inbox and self._state is _IDLE and not self._blocked:
                 if not self._take_head():
                     break
         except BadMessage as error:
             self._malformed(error)
         finally:
             self._advancing = False
-        if self._eof and self._state is _State.IDLE and not self._blocked:
+        if self._eof and self._state is _IDLE and not self._blocked:
             self._end()
+
+    def _take_whole(self, data: bytes) -> bool:
+        """Begin the next request if all of its head is here; otherwise nothing was done.
+
+        What is behind it waits in the inbox, which was empty.
+        """
+        try:
+            head = find_request(data)
+            if head is None:
+                return False
+            if head.end != len(data):
+                self._inbox.add(data[head.end :])
+            self._begin(head)
+            if not self._inbox.fresh and len(self._inbox) > self._serving.limits.buffered:
+                self.pause()
+        except BadMessage as error:
+            self._malformed(error)
+        return True
 
     def _take_head(self) -> bool:
         """Begin the next request; False while its head is incomplete. Raises BadMessage."""
@@ -293,7 +324,7 @@ class Downstream(asyncio.Protocol):
     def _begin(self, head: RequestHead) -> None:
         self._started = perf_counter()
         self._head = head
-        self._body = head.body()
+        self._body = head.body() if head.content_length else None
         self._status = 0
         self._answered = False
         self._close = head.close
@@ -361,20 +392,16 @@ class Downstream(asyncio.Protocol):
                 way.lane.give_back(upstream)
                 self._malformed(error)
                 return
-        self._state = _State.EXCHANGE
+        self._state = _EXCHANGE
         self._upstream = upstream
-        block = write_request(head, way.extra, way.drop)
+        serving = self._serving
+        block = write_request(head, way.extra, way.drop, serving.ids.next, self._payload)
         complete = body is None or body.done
-        limits = self._serving.limits
-        self.deadline = self._serving.registry.now + (limits.response if complete else limits.stall)
-        upstream.begin(
-            self,
-            head.method,
-            block + self._payload if self._payload else block,
-            complete=complete,
-            decoded=head.minor == 0,
-        )
-        self.resume()
+        limits = serving.limits
+        self.deadline = serving.registry.now + (limits.response if complete else limits.stall)
+        upstream.begin(self, head.method, block, complete, head.minor == 0)
+        if self._paused:
+            self.resume()
 
     def _send_body(self, data: bytes) -> None:
         body, upstream = self._body, self._upstream
@@ -399,6 +426,30 @@ class Downstream(asyncio.Protocol):
         if self._head.minor == 1 and self._way is not None:  # RFC 9110 §15.2: not to HTTP/1.0
             self._transport.write(write_response(head, b"", self._way.drop_response))
 
+    def answer(self, head: ResponseHead, data: bytes) -> None:
+        way, registry = self._way, self._serving.registry
+        assert way is not None
+        if registry.draining:
+            self._close = True
+        if self._close or not head.verbatim or self._head.minor == 0:
+            data = write_response(head, self._persistence(), way.drop_response, body=data[head.end :])
+        self._transport.write(data)
+        self._way = self._upstream = None
+        way.load.active -= 1
+        way.series.observe(head.status, "", perf_counter() - self._started)
+        if self._body is not None and not self._body.done:
+            self._linger()
+        elif self._close:
+            self._end()
+        else:
+            self._next()
+
+    def _persistence(self) -> bytes:
+        """The line that tells the client whether its connection goes on, where the version does not."""
+        if self._close:
+            return b"connection: close\r\n"
+        return b"connection: keep-alive\r\n" if self._head.minor == 0 else b""
+
     def respond(self, head: ResponseHead, body: Body | None, data: bytes) -> bool:
         way = self._way
         assert way is not None
@@ -409,13 +460,9 @@ class Downstream(asyncio.Protocol):
         decoded = self._head.minor == 0 and isinstance(body, Chunked)
         if decoded or self._serving.registry.draining or isinstance(body, UntilClose):
             self._close = True
-        if self._close:
-            extra = b"connection: close\r\n"
-        else:
-            extra = b"connection: keep-alive\r\n" if self._head.minor == 0 else b""
-        block = write_response(head, extra, way.drop_response, decoded)
+        block = write_response(head, self._persistence(), way.drop_response, decoded, data)
         self.deadline = self._serving.registry.now + self._serving.limits.stall
-        self._transport.write(block + data if data else block)
+        self._transport.write(block)
         return True
 
     def relay(self, data: bytes) -> None:
@@ -469,11 +516,14 @@ class Downstream(asyncio.Protocol):
             self._retry(Loss.SENT, outcome)
 
     def pause(self) -> None:
-        self._transport.pause_reading()
+        if not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
 
     def resume(self) -> None:
         """Read on, unless enough is waiting already."""
-        if len(self._inbox) <= self._serving.limits.buffered and not self._eof:
+        if self._paused and len(self._inbox) <= self._serving.limits.buffered and not self._eof:
+            self._paused = False
             self._transport.resume_reading()
 
     # --- failures ----------------------------------------------------------------------------------
@@ -583,11 +633,13 @@ class Downstream(asyncio.Protocol):
 
     def _next(self) -> None:
         """Ready for another request."""
-        self._state = _State.IDLE
+        serving = self._serving
+        self._state = _IDLE
         self._body = None
-        self.deadline = self._serving.registry.now + self._serving.limits.client_idle
-        self.resume()
-        if self._inbox or self._eof:
+        self.deadline = serving.registry.now + serving.limits.client_idle
+        if self._paused:
+            self.resume()
+        if not self._inbox.fresh or self._eof:
             self._advance()
 
     def _end(self) -> None:
@@ -605,6 +657,7 @@ class Downstream(asyncio.Protocol):
             return
         self.deadline = self._serving.registry.now + self._serving.limits.linger
         self._transport.write_eof()
+        self._paused = False
         self._transport.resume_reading()
 
     def _discard(self, data: bytes) -> None:

@@ -104,7 +104,8 @@ class Lane:
             return
         upstream.idle_since = self._registry.now
         self._idle[upstream] = None
-        upstream.transport.resume_reading()  # so that its end is noticed
+        if upstream.paused:
+            upstream.resume_reading()  # so that its end is noticed
 
     def forget(self, upstream: Upstream) -> None:
         """It is gone, or no longer ours. Harmless for one that is not idle."""

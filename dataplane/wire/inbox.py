@@ -17,13 +17,15 @@ _MOST_EMPTY_LINES = 8
 class Inbox:
     """Bytes in order of arrival. Bounded by whoever adds: see `__len__`."""
 
-    __slots__ = ("_at", "_data", "_empty", "_scanned")
+    __slots__ = ("_at", "_data", "_empty", "_scanned", "fresh")
 
     def __init__(self) -> None:
         self._data = b""
         self._at = 0  # where what is left begins
         self._empty = 0  # empty lines before the head that is awaited
         self._scanned = 0  # how much of what is left was searched for the end of a head
+        self.fresh = True
+        """Nothing is here, and nothing of the next message was: its head need not be put in to be read."""
 
     def __len__(self) -> int:
         return len(self._data) - self._at
@@ -34,6 +36,7 @@ class Inbox:
         return self._scanned > 0
 
     def add(self, data: bytes) -> None:
+        self.fresh = False
         self._data = self._data[self._at :] + data if self._at < len(self._data) else data
         self._at = 0
 
@@ -56,6 +59,7 @@ class Inbox:
         self._scanned = self._empty = 0
         if at == 0 and end == len(data):
             self._data = b""
+            self.fresh = True
             return data
         self._at = end
         return data[at:end]
@@ -66,11 +70,12 @@ class Inbox:
         taken = body.take(data)
         if taken == len(data):
             return data
-        self._data, self._at = data, taken
+        self._data, self._at, self.fresh = data, taken, False
         return data[:taken]
 
     def rest(self) -> bytes:
         """Take everything."""
         data = self._data[self._at :] if self._at else self._data
         self._data, self._at, self._scanned = b"", 0, 0
+        self.fresh = self._empty == 0
         return data
