@@ -123,6 +123,11 @@ def _webhooks(obj: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
     return found
 
 
+def _aggregated(obj: Object) -> bool:
+    """The API server has reached what it aggregates."""
+    return (condition(obj, "Available") or {}).get("status") == "True"
+
+
 def _convertible(obj: Object) -> bool:
     conversion = obj["spec"].get("conversion") or {}
     if conversion.get("strategy") != "Webhook":
@@ -135,5 +140,6 @@ _READINESS: Final[Mapping[str, Callable[[Object], bool]]] = {
     "MutatingWebhookConfiguration": _trusted,
     "ValidatingWebhookConfiguration": _trusted,
     DEFINITION: _convertible,
+    "APIService": _aggregated,
 }
 """When an object of the installation is ready, by kind."""

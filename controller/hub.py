@@ -82,6 +82,7 @@ class Hub:
         self._observe = observe
         self._hold_off = HoldOff(quiet, longest)
         self._latest: Published | None = None
+        self._world: World | None = None
         self._world_digest = ""
         self._listeners: dict[object, Callable[[], None]] = {}
 
@@ -89,6 +90,11 @@ class Hub:
     def latest(self) -> Published | None:
         """None until the first complete World has been compiled."""
         return self._latest
+
+    @property
+    def world(self) -> World | None:
+        """The World compiled last, whether or not it changed the Snapshot; None before the first."""
+        return self._world
 
     @property
     def revision(self) -> int:
@@ -138,7 +144,7 @@ class Hub:
             _log.exception("compiling failed; revision %d stays in force", self.revision)
             self._observe(perf_counter() - started, "failed")
             return False
-        self._world_digest = world.digest
+        self._world, self._world_digest = world, world.digest
         changed = before is None or snapshot.digest != before.digest
         self._observe(perf_counter() - started, "published" if changed else "unchanged")
         if changed:

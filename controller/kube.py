@@ -20,6 +20,7 @@ Object = dict[str, Any]
 """A Kubernetes object as parsed JSON."""
 
 _ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+_METADATA: Final = "application/json;as={};g=meta.k8s.io;v=v1"
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=10.0, connect=5.0)
 
 
@@ -102,6 +103,15 @@ class Kube:
     async def get(self, path: str, params: Mapping[str, str] | None = None) -> Object:
         return await self._call("GET", path, None, params)
 
+    async def metadata(self, path: str) -> Object:
+        """One object without spec and status."""
+        return await self._call("GET", path, None, accept=_METADATA.format("PartialObjectMetadata"))
+
+    async def metadata_list(self, path: str, params: Mapping[str, str]) -> Object:
+        """A list of objects without spec and status."""
+        accept = _METADATA.format("PartialObjectMetadataList")
+        return await self._call("GET", path, None, params, accept=accept)
+
     async def create(self, path: str, obj: Object) -> Object:
         return await self._call("POST", path, obj)
 
@@ -118,18 +128,24 @@ class Kube:
             await session.close()
 
     async def _call(
-        self, method: str, path: str, body: Object | None, params: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: Object | None,
+        params: Mapping[str, str] | None = None,
+        *,
+        accept: str = "application/json",
     ) -> Object:
         try:
-            return await self._once(method, path, body, params)
+            return await self._once(method, path, body, params, accept)
         except KubeError as error:
             if error.status != 401:
                 raise
         await self.close()
-        return await self._once(method, path, body, params)
+        return await self._once(method, path, body, params, accept)
 
     async def _once(
-        self, method: str, path: str, body: Object | None, params: Mapping[str, str] | None
+        self, method: str, path: str, body: Object | None, params: Mapping[str, str] | None, accept: str
     ) -> Object:
         session = self._session or self._open()
         content_type = "application/merge-patch+json" if method == "PATCH" else "application/json"
@@ -139,7 +155,7 @@ class Kube:
                 self._server + path,
                 params=params,
                 data=None if body is None else json.dumps(body).encode(),
-                headers={} if body is None else {"Content-Type": content_type},
+                headers={"Accept": accept} | ({} if body is None else {"Content-Type": content_type}),
             ) as response:
                 text = await response.read()
                 return _answer(method, path, response.status, text)
@@ -157,7 +173,6 @@ class Kube:
             connector=aiohttp.TCPConnector(ssl=info.as_ssl_context(), limit=16),
             headers={
                 **info.as_http_headers(),
-                "Accept": "application/json",
                 "User-Agent": "smi-mesh-controller",
             },
             timeout=_TIMEOUT,

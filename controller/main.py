@@ -12,11 +12,12 @@ import os
 import random
 import signal
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from ssl import SSLContext
+from ssl import CERT_OPTIONAL, SSLContext
 from typing import Final
 
 import kopf
@@ -41,6 +42,9 @@ from controller.kinds import WATCHED
 from controller.kube import Kube, KubeError, login
 from controller.logs import set_up_logging
 from controller.metrics import Metrics
+from controller.metricsapi.server import TrafficApi
+from controller.metricsapi.sources import ProxySource
+from controller.metricsapi.trust import Doorkeeper, FrontDoor
 from controller.settings import VERSION, Interception, Settings, SettingsError, read_settings
 from controller.status.conditions import programmed
 from controller.status.writer import StatusWriter
@@ -53,7 +57,7 @@ from smi.names import CONTROLLER_NAME, SYSTEM_NAMESPACE, Workload
 
 _log = logging.getLogger(__name__)
 
-_LISTENERS: Final = 4
+_LISTENERS: Final = 5
 _CA_PAUSE: Final = 0.5
 _CA_REFRESH_SECONDS: Final = 30.0
 _RECONNECT_SECONDS: Final = 6.0
@@ -102,6 +106,7 @@ class Controller:
             clock=_now,
         )
         self.proxies.on_change = self.status.poke
+        self.traffic = ProxySource(time.monotonic)
         self.ports: dict[str, int] = {}
         """Name of each listener → the port it got."""
         self._serving: ServingCertificate | None = None
@@ -132,6 +137,7 @@ class Controller:
         await self._listen("webhooks", webhooks, settings.webhook_port, serving.context())
         signing = sign_app(self.authority, self.kube, self.metrics, settings.trust_domain, self._workload_of)
         await self._listen("identity", signing, settings.identity_port, serving.context())
+        await self._serve_traffic(serving)
         self.ports["discovery"] = await self.discovery.start(
             settings.bind, settings.discovery_port, serving.context(clients=True)
         )
@@ -141,12 +147,30 @@ class Controller:
         asyncio.get_running_loop().call_at(self._reported_from, self.status.poke)
         _log.info("smi-mesh controller %s is up on %s %s", VERSION, settings.bind, self.ports)
 
+    async def _serve_traffic(self, serving: ServingCertificate) -> None:
+        """Listen for kube-apiserver's aggregator; who it is, it proves with a client certificate."""
+        context = serving.context()
+        context.verify_mode = CERT_OPTIONAL
+        front_door = FrontDoor(self.kube, context, _now)
+        api = TrafficApi(
+            world=lambda: self.hub.world,
+            objects=self.kube,
+            source=self.traffic,
+            front_door=front_door,
+            doorkeeper=Doorkeeper(self.kube, time.monotonic),
+            metrics=self.metrics,
+            clock=time.time,
+        )
+        await self._listen("traffic", api.app(), self.settings.traffic_port, context)
+        self._tasks.start("front door", front_door.run())
+
     async def stop(self) -> None:
         """End everything: streams first, so that proxies look for another controller at once."""
         await self.discovery.stop()
         await self._tasks.cancel()
         for runner in reversed(self._runners):
             await runner.cleanup()
+        await self.traffic.close()
         await self.kube.close()
 
     async def _listen(self, name: str, app: web.Application, port: int, context: SSLContext | None) -> None:

@@ -15,9 +15,11 @@ from typing import Any, Final
 
 import yaml
 
-from controller.admission.registration import WEBHOOKS_NAME
+from controller.admission.registration import API_SERVICE, WEBHOOKS_NAME
 from controller.admission.server import MUTATE_PATH, VALIDATE_PATH
 from controller.kinds import WATCHED
+from controller.metricsapi.resources import GROUP, RESOURCES
+from controller.metricsapi.resources import VERSION as VERSION_OF_METRICS
 from controller.settings import CA_SECRET, VERSION, Settings
 from smi.names import (
     CONFIG_MAP,
@@ -27,6 +29,7 @@ from smi.names import (
     IDENTITY_PORT,
     INJECT_LABEL,
     SYSTEM_NAMESPACE,
+    TRAFFIC_PORT,
     WEBHOOK_PORT,
 )
 
@@ -87,11 +90,14 @@ def control_plane(settings: InstallSettings) -> list[Manifest]:
         _cluster_role_binding(),
         _role(),
         _role_binding(),
+        _front_proxy_reader(),
+        _traffic_reader(),
         _config_map(settings),
         _service(),
         _deployment(settings),
         _mutating_webhooks(),
         _validating_webhooks(),
+        _api_service(),
     ]
 
 
@@ -127,6 +133,9 @@ def _cluster_role() -> Manifest:
         _rule(_SMI_GROUPS, statuses, "get patch update"),
         _rule([""], ["events"], "create get patch"),
         _rule(["authentication.k8s.io"], ["tokenreviews"], "create"),
+        _rule(["authorization.k8s.io"], ["subjectaccessreviews"], "create"),
+        *(_rule([group], plurals, "get list") for group, plurals in _measured().items()),
+        _rule(["apiregistration.k8s.io"], ["apiservices"], "get patch", [API_SERVICE]),
         _rule(["apiextensions.k8s.io"], ["customresourcedefinitions"], "get list watch"),
         _rule(
             ["apiextensions.k8s.io"],
@@ -143,6 +152,52 @@ def _cluster_role() -> Manifest:
     ]
     name = CONTROLLER_NAME
     return _object("rbac.authorization.k8s.io/v1", "ClusterRole", name, namespaced=False, rules=rules)
+
+
+def _measured() -> dict[str, list[str]]:
+    """Group → plurals of what has TrafficMetrics and is not watched anyway: asked for by name and label."""
+    watched = {(kind.group, kind.plural) for kind in WATCHED}
+    found: dict[str, list[str]] = {}
+    for one in RESOURCES.values():
+        if (one.group, one.plural) not in watched:
+            found.setdefault(one.group, []).append(one.plural)
+    return found
+
+
+def _traffic_reader() -> Manifest:
+    """Lets everybody who may view a namespace view its traffic (aggregated to view, edit and admin)."""
+    role = _object(
+        "rbac.authorization.k8s.io/v1",
+        "ClusterRole",
+        "smi-mesh-traffic-reader",
+        namespaced=False,
+        rules=[_rule([GROUP], ["*"], "get list")],
+    )
+    role["metadata"]["labels"]["rbac.authorization.k8s.io/aggregate-to-view"] = "true"
+    return role
+
+
+def _front_proxy_reader() -> Manifest:
+    """Lets the controller read how kube-apiserver's aggregator proves itself."""
+    parts = _binding_parts("Role")
+    parts["roleRef"]["name"] = "extension-apiserver-authentication-reader"
+    name = f"{CONTROLLER_NAME}-front-proxy"
+    binding = _object("rbac.authorization.k8s.io/v1", "RoleBinding", name, **parts)
+    binding["metadata"]["namespace"] = "kube-system"
+    return binding
+
+
+def _api_service() -> Manifest:
+    """Puts the TrafficMetrics API behind kube-apiserver; the controller fills in its caBundle."""
+    spec = {
+        "group": GROUP,
+        "version": VERSION_OF_METRICS,
+        # Behind every group with the same plurals, so that `kubectl get pods` stays what it is.
+        "groupPriorityMinimum": 100,
+        "versionPriority": 100,
+        "service": {"namespace": SYSTEM_NAMESPACE, "name": CONTROLLER_NAME, "port": TRAFFIC_PORT},
+    }
+    return _object("apiregistration.k8s.io/v1", "APIService", API_SERVICE, namespaced=False, spec=spec)
 
 
 def _role() -> Manifest:
@@ -189,6 +244,7 @@ def _service() -> Manifest:
         _service_port("identity", IDENTITY_PORT, IDENTITY_PORT),
         _service_port("http-admin", CONTROLLER_ADMIN_PORT, CONTROLLER_ADMIN_PORT),
         _service_port("https-webhooks", 443, WEBHOOK_PORT),
+        _service_port("https-traffic", TRAFFIC_PORT, TRAFFIC_PORT),
     ]
     return _object("v1", "Service", CONTROLLER_NAME, spec={"selector": dict(_SELECTOR), "ports": ports})
 
@@ -234,6 +290,7 @@ def _container(settings: InstallSettings) -> Manifest:
         "identity": IDENTITY_PORT,
         "http-admin": CONTROLLER_ADMIN_PORT,
         "https-webhooks": WEBHOOK_PORT,
+        "https-traffic": TRAFFIC_PORT,
     }
     return {
         "name": "controller",
@@ -394,7 +451,9 @@ def chart() -> dict[str, str]:
         "crds/crds.yaml": _HEADER + "---\n".join(_yaml(crd) for crd in crds()),
     }
     for manifest in control_plane(placeholders):
-        files[f"templates/{manifest['kind'].lower()}.yaml"] = _HEADER + _yaml(manifest)
+        path = f"templates/{manifest['kind'].lower()}.yaml"
+        text = _yaml(manifest)
+        files[path] = f"{files[path]}---\n{text}" if path in files else _HEADER + text
     return files
 
 

@@ -38,6 +38,7 @@ class Metrics:
         self.root_expiry = gauge("root_expiry_timestamp_seconds", "When the signing root expires.")
         self.admissions = counter("admissions", "Webhook requests by path and outcome.", "path", "outcome")
         self.status_writes = counter("status_writes", "Writes of status conditions by outcome.", "outcome")
+        self.traffic_queries = counter("traffic_queries", "TrafficMetrics queries by outcome.", "outcome")
         self.events = counter("events", "Kubernetes Events written by outcome.", "outcome")
 
     def render(self) -> bytes:

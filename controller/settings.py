@@ -20,6 +20,7 @@ from smi.names import (
     DISCOVERY_PORT,
     IDENTITY_PORT,
     SYSTEM_NAMESPACE,
+    TRAFFIC_PORT,
     WEBHOOK_PORT,
     metrics_dialects,
 )
@@ -68,6 +69,7 @@ class Settings:
     identity_port: int = IDENTITY_PORT
     admin_port: int = CONTROLLER_ADMIN_PORT
     webhook_port: int = WEBHOOK_PORT
+    traffic_port: int = TRAFFIC_PORT
     pod_ip: str = ""
     """This pod's own address; put into the serving certificate where known."""
     controller: str = f"{CONTROLLER_NAME}.{SYSTEM_NAMESPACE}.svc"
@@ -109,6 +111,7 @@ def read_settings(env: Mapping[str, str]) -> Settings:
         identity_port=read.port("SMI_MESH_IDENTITY_PORT", IDENTITY_PORT),
         admin_port=read.port("SMI_MESH_ADMIN_PORT", CONTROLLER_ADMIN_PORT),
         webhook_port=read.port("SMI_MESH_WEBHOOK_PORT", WEBHOOK_PORT),
+        traffic_port=read.port("SMI_MESH_TRAFFIC_PORT", TRAFFIC_PORT),
         pod_ip=pod_ip,
         controller=read.text("SMI_MESH_CONTROLLER", Settings().controller),
         trust_domain=read.text("SMI_MESH_TRUST_DOMAIN", DEFAULT_TRUST_DOMAIN),

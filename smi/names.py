@@ -29,6 +29,8 @@ CONTROLLER_ADMIN_PORT: Final = 15014
 """Controller: /healthz, /readyz, /metrics, /debug/proxies."""
 WEBHOOK_PORT: Final = 9443
 """Controller: admission and conversion webhooks."""
+TRAFFIC_PORT: Final = 9444
+"""Controller: the TrafficMetrics API, for kube-apiserver's aggregator."""
 PROXY_ID: Final = 1337
 """uid and gid of the sidecar; the redirect rules let this group's own connections pass."""
 

@@ -24,6 +24,8 @@ CONFIGURATIONS: Final = (
     f"{_ADMISSION}/mutatingwebhookconfigurations/{WEBHOOKS_NAME}",
     f"{_ADMISSION}/validatingwebhookconfigurations/{WEBHOOKS_NAME}",
 )
+API_SERVICE: Final = "v1alpha1.metrics.smi-spec.io"
+API_SERVICE_PATH: Final = f"/apis/apiregistration.k8s.io/v1/apiservices/{API_SERVICE}"
 _CRDS: Final = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 _FIRST_PAUSE: Final = 0.2
 _LAST_PAUSE: Final = 20.0
@@ -34,6 +36,7 @@ async def register(api: Api, ca_bundle: str, crd_names: tuple[str, ...]) -> tupl
     encoded = base64.b64encode(ca_bundle.encode()).decode()
     places = [(path, _webhooks_patch) for path in CONFIGURATIONS]
     places += [(f"{_CRDS}/{name}", _conversion_patch) for name in crd_names]
+    places.append((API_SERVICE_PATH, _api_service_patch))
     return tuple([path for path, patch in places if not await _amend(api, path, encoded, patch)])
 
 
@@ -89,6 +92,13 @@ def _conversion_patch(obj: Object, encoded: str) -> Object | None:
     if not _is_ours(config) or config.get("caBundle") == encoded:
         return None
     return {"spec": {"conversion": {"webhook": {"clientConfig": {"caBundle": encoded}}}}}
+
+
+def _api_service_patch(obj: Object, encoded: str) -> Object | None:
+    spec = obj.get("spec") or {}
+    if not _is_ours(spec) or spec.get("caBundle") == encoded:
+        return None
+    return {"spec": {"caBundle": encoded}}
 
 
 def _is_ours(config: dict[str, Any] | None) -> bool:

@@ -292,6 +292,8 @@ def _pod(obj: _Object) -> Pod:
         probes=_probes(containers, obj),
         exclude_inbound=_excluded_ports(obj, metadata.at("annotations").texts()) | _PROXY_PORTS,
         workload=workload_of(labels, _controller(metadata)),
+        owner=_controller(metadata),
+        node=spec.at("nodeName").text(),
     )
 
 

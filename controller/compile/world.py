@@ -85,6 +85,9 @@ class Pod:
     exclude_inbound: frozenset[int]
     """Ports the redirect leaves alone: callers speak to them in plain."""
     workload: Workload = field(default_factory=Workload)
+    owner: tuple[str, str] = ("", "")
+    """(kind, name) of the object that manages it; a Deployment's pod has a ReplicaSet here."""
+    node: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Models of `metrics.smi-spec.io` v1alpha1 (S30): what the TrafficMetrics API answers with.
 
-Never parsed from a manifest: the controller builds these and serialises them with
-`model_dump(by_alias=True, exclude_none=True)`.
+The controller builds these and serialises them with `model_dump(by_alias=True, exclude_none=True)`;
+`kubectl traffic` reads them.
 """
 
 from __future__ import annotations
@@ -57,6 +57,15 @@ class Metric(ApiModel):
     value: str | int
 
 
+class Metadata(ApiModel):
+    """What the generic clients of Kubernetes look for in any object."""
+
+    name: str
+    namespace: str | None = None
+    creation_timestamp: str | None = Field(default=None, alias="creationTimestamp")
+    annotations: dict[str, str] | None = None
+
+
 class TrafficMetrics(ApiModel):
     """Latency percentiles and request counts of one resource over one window."""
 
@@ -64,6 +73,7 @@ class TrafficMetrics(ApiModel):
         default="metrics.smi-spec.io/v1alpha1", alias="apiVersion"
     )
     kind: Literal["TrafficMetrics"] = "TrafficMetrics"
+    metadata: Metadata
     resource: ObjectReference
     edge: Edge
     backend: Backend | None = None
@@ -74,6 +84,12 @@ class TrafficMetrics(ApiModel):
     metrics: list[Metric]
 
 
+class Selector(ApiModel):
+    """The label selector of a list, as far as it demands equality (spec: `matchLabels`)."""
+
+    match_labels: dict[str, str] = Field(alias="matchLabels")
+
+
 class TrafficMetricsList(ApiModel):
     """The metrics of all resources of one kind, or of all edges of one resource."""
 
@@ -81,5 +97,7 @@ class TrafficMetricsList(ApiModel):
         default="metrics.smi-spec.io/v1alpha1", alias="apiVersion"
     )
     kind: Literal["TrafficMetricsList"] = "TrafficMetricsList"
+    metadata: dict[str, str] = Field(default_factory=dict)
     resource: ObjectReference
+    selector: Selector | None = None
     items: list[TrafficMetrics]

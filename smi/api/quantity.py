@@ -47,6 +47,18 @@ def _digits(value: int) -> str:
     return str(value) if value.bit_length() <= 128 else "an enormous number"
 
 
+def format_quantity(value: Fraction) -> str:
+    """The canonical text of a quantity of at most nine decimals: no fraction, the largest suffix that does.
+
+    `10m` for 0.01, `1500u` for 0.0015, `3` for 3. Raises QuantityError for a finer or negative one.
+    """
+    for suffix, power in (("", 0), ("m", 1), ("u", 2), ("n", 3)):
+        scaled = value * 1000**power
+        if scaled.denominator == 1 and scaled >= 0:
+            return f"{scaled.numerator}{suffix}"
+    raise QuantityError(f"{value} is negative or has more than nine decimals")
+
+
 def whole_weights(quantities: Sequence[Fraction]) -> tuple[int, ...]:
     """The quantities in the largest unit of 1, 1/1000, 1/1000000 … in which all are whole.
 

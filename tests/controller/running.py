@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +28,13 @@ Obj = dict[str, Any]
 DEADLINE = 10.0
 _Result = TypeVar("_Result")
 SETTINGS = Settings(
-    bind="127.0.0.1", discovery_port=0, identity_port=0, admin_port=0, webhook_port=0, pod_ip="127.0.0.1"
+    bind="127.0.0.1",
+    discovery_port=0,
+    identity_port=0,
+    admin_port=0,
+    webhook_port=0,
+    traffic_port=0,
+    pod_ip="127.0.0.1",
 )
 
 
@@ -171,7 +177,7 @@ async def started(state_dir: Path, settings: Settings = SETTINGS) -> AsyncIterat
     running = Running(server, controller, state_dir)
     try:
         await controller.start()
-        await server.api.create("endpoints", SYSTEM_NAMESPACE, _endpoints(controller.ports["webhooks"]))
+        await server.api.create("endpoints", SYSTEM_NAMESPACE, _endpoints(controller.ports))
         async with asyncio.timeout(DEADLINE):
             await controller.hub.wait_for(1)
         yield running
@@ -181,11 +187,14 @@ async def started(state_dir: Path, settings: Settings = SETTINGS) -> AsyncIterat
     assert not failures
 
 
-def _endpoints(port: int) -> Obj:
-    """Where the webhook Service leads: nobody here runs the controller's pod."""
+def _endpoints(ports: Mapping[str, int]) -> Obj:
+    """Where the controller's Service leads: nobody here runs the controller's pod."""
     subset = {
         "addresses": [{"ip": "127.0.0.1"}],
-        "ports": [{"name": "https-webhooks", "port": port, "protocol": "TCP"}],
+        "ports": [
+            {"name": f"https-{name}", "port": ports[name], "protocol": "TCP"}
+            for name in ("webhooks", "traffic")
+        ],
     }
     metadata = {"name": CONTROLLER_NAME, "namespace": SYSTEM_NAMESPACE}
     return {"apiVersion": "v1", "kind": "Endpoints", "metadata": metadata, "subsets": [subset]}

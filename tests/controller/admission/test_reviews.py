@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from controller.admission.conversion import convert_review
-from controller.admission.registration import CONFIGURATIONS, register
+from controller.admission.registration import API_SERVICE_PATH, CONFIGURATIONS, register
 from controller.admission.validate import validate
 from controller.kinds import WATCHED
 from controller.manifests import InstallSettings, render
@@ -79,16 +79,17 @@ async def test_the_bundle_is_put_wherever_our_service_is_named_and_only_once() -
     api = StoredObjects()
     for manifest in render(InstallSettings()):
         path = f"/apis/{manifest['apiVersion']}/{manifest['kind'].lower()}s/{manifest['metadata']['name']}"
-        if "webhookconfigurations" in path or "customresourcedefinitions" in path:
+        if any(word in path for word in ("webhookconfigurations", "customresourcedefinitions", "apiservices")):
             api.put(path, manifest)
     foreign = {"name": "x.example.org", "clientConfig": {"url": "https://example.org"}}
     api.objects[CONFIGURATIONS[1]]["webhooks"].append(foreign)
     assert await register(api, "PEM", CRD_NAMES) == ()
     amended = len(api.writes)
-    assert amended == len(CONFIGURATIONS) + 4, "CRDs of one version need no conversion"
+    assert amended == len(CONFIGURATIONS) + 4 + 1, "CRDs of one version need no conversion"
     encoded = base64.b64encode(b"PEM").decode()
     for webhook in api.objects[CONFIGURATIONS[0]]["webhooks"]:
         assert webhook["clientConfig"]["caBundle"] == encoded
+    assert api.objects[API_SERVICE_PATH]["spec"]["caBundle"] == encoded
     assert api.objects[CONFIGURATIONS[1]]["webhooks"][-1] == foreign
     await register(api, "PEM", CRD_NAMES)
     assert len(api.writes) == amended, "nothing to change, nothing written"
@@ -97,6 +98,7 @@ async def test_the_bundle_is_put_wherever_our_service_is_named_and_only_once() -
 
 
 async def test_what_is_not_installed_yet_is_said() -> None:
-    *configurations, crd = await register(StoredObjects(), "PEM", ("a.b",))
+    *configurations, crd, api_service = await register(StoredObjects(), "PEM", ("a.b",))
     assert tuple(configurations) == CONFIGURATIONS
+    assert api_service == API_SERVICE_PATH
     assert crd.endswith("/customresourcedefinitions/a.b")
