@@ -1,4 +1,4 @@
-"""`python -m dataplane`: run the sidecar with the environment the injector wrote."""
+"""`python -m dataplane [--workers N]`: run the sidecar with the environment the injector wrote."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ import sys
 from dataplane.main import main
 
 if __name__ == "__main__":
-    sys.exit(main(os.environ))
+    sys.exit(main(os.environ, sys.argv[1:]))

@@ -61,6 +61,8 @@ class Views:
     samples: Callable[[int | None], Mapping[str, Any]]
     """Seconds of the window, or None for all time → what /samples shows; raises ValueError."""
     config: Callable[[], Mapping[str, Any]]
+    refresh: Callable[[Callable[[], None]], None] = lambda then: then()
+    """Calls back once /metrics and /samples can be answered: at once where all is counted in one process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,12 +190,21 @@ class _Connection(asyncio.Protocol):
             return
         peer = self._transport.get_extra_info("peername")
         own_pod = bool(peer) and self._admin.is_own_pod(peer[0])
-        reply = answer(self._admin.views, words[0], words[1], own_pod, _accept(fields))
+        if words[1].startswith((b"/metrics", b"/samples")):
+            self._transport.pause_reading()
+            self._admin.views.refresh(lambda: self._answer(words[0], words[1], own_pod, _accept(fields)))
+        else:
+            self._answer(words[0], words[1], own_pod, _accept(fields))
+
+    def _answer(self, method: bytes, target: bytes, own_pod: bool, accept: str) -> None:
+        if self._transport is None or self._transport.is_closing():
+            return
+        reply = answer(self._admin.views, method, target, own_pod, accept)
         if isinstance(reply, Answer):
-            self._finish(words[0], reply)
+            self._finish(method, reply)
         else:
             self._transport.pause_reading()
-            self._write_on(words[0], reply)
+            self._write_on(method, reply)
 
     def _write_on(self, method: bytes, scrape: Scrape) -> None:
         """Go on with a scrape for one turn."""

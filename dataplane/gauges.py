@@ -6,6 +6,7 @@ Callbacks read at scrape; nothing here costs anything between scrapes.
 from __future__ import annotations
 
 import time
+from typing import Final
 
 from dataplane.control.discovery import Discovery
 from dataplane.control.identity import Identity
@@ -13,11 +14,24 @@ from dataplane.process import resident_bytes
 from dataplane.state import State
 from dataplane.telemetry import Labels, Reading, Telemetry
 
+_SPLIT: Final = ("split", "service", "port", "backend")
+
 
 def register(telemetry: Telemetry, state: State, identity: Identity, discovery: Discovery) -> None:
     """Add all gauges of this proxy to `telemetry`."""
     _register_control(telemetry, state, identity, discovery)
     _register_splits(telemetry, state)
+    _register_turns(telemetry, state)
+    _register_process(telemetry)
+
+
+def register_serving(telemetry: Telemetry, state: State) -> None:
+    """Add what can be summed over the processes of a proxy: its turns, memory and CPU time."""
+    _register_turns(telemetry, state)
+    _register_process(telemetry)
+
+
+def _register_process(telemetry: Telemetry) -> None:
     gauge = telemetry.gauge
     gauge("process_resident_memory_bytes", "Resident memory.", (), lambda: [((), resident_bytes())])
     gauge("process_cpu_seconds_total", "CPU time.", (), lambda: [((), time.process_time())], "counter")
@@ -66,8 +80,6 @@ def _register_control(telemetry: Telemetry, state: State, identity: Identity, di
 
 
 def _register_splits(telemetry: Telemetry, state: State) -> None:
-    labels = ("split", "service", "port", "backend")
-
     def wanted() -> list[tuple[Labels, float]]:
         readings: dict[Labels, float] = {}
         for (service, port, split), backend, turns in state.turns():
@@ -76,6 +88,10 @@ def _register_splits(telemetry: Telemetry, state: State) -> None:
             readings[key] = readings.get(key, 0.0) + (backend.weight / whole if whole else 0.0)
         return list(readings.items())
 
+    telemetry.gauge("smi_mesh_split_weight_ratio", "Share a backend should get.", _SPLIT, wanted)
+
+
+def _register_turns(telemetry: Telemetry, state: State) -> None:
     def picks() -> list[tuple[Labels, float]]:
         readings: dict[Labels, float] = {}
         for (service, port, split), backend, turns in state.turns():
@@ -88,12 +104,11 @@ def _register_splits(telemetry: Telemetry, state: State) -> None:
             readings[split, service, port, backend.service] = turns.tallies[backend.service].skipped
         return list(readings.items())
 
-    telemetry.gauge("smi_mesh_split_weight_ratio", "Share a backend should get.", labels, wanted)
-    telemetry.gauge("smi_mesh_split_picks_total", "Turns a backend got.", labels, picks, "counter")
+    telemetry.gauge("smi_mesh_split_picks_total", "Turns a backend got.", _SPLIT, picks, "counter")
     telemetry.gauge(
         "smi_mesh_split_skipped_total",
         "Turns a backend was left out of because it had no ready endpoint.",
-        labels,
+        _SPLIT,
         skipped,
         "counter",
     )

@@ -13,9 +13,9 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import uvloop
 
@@ -25,10 +25,12 @@ from dataplane.control.discovery import Discovery
 from dataplane.control.identity import Identity
 from dataplane.exposition import Exposition
 from dataplane.samples import TICK_SECONDS, Ring
-from dataplane.settings import Settings, SettingsError, settings_from
+from dataplane.settings import Settings, SettingsError, settings_from, worker_count
 from dataplane.state import State
 from dataplane.tasks import Tasks
 from dataplane.telemetry import Own, Telemetry
+from dataplane.workers.crew import Crew
+from dataplane.workers.worker import Worker
 
 SWEEP_SECONDS: Final = 60.0
 
@@ -44,8 +46,10 @@ class Proxy:
     telemetry: Telemetry
     identity: Identity
     discovery: Discovery
-    intercepted: serve.Intercepted | None = None
-    """The sockets of UDP interception, where there is any."""
+    intercepted: Sequence[serve.Intercepted] = ()
+    """The sockets of UDP interception of each process that serves, where there is any."""
+    crew: Crew | None = None
+    """The processes that serve, if it is not this one."""
     listening: bool = False
     draining: bool = False
 
@@ -59,7 +63,9 @@ class Proxy:
             return "the certificate has expired"
         if self.state.inbound is None:
             return "no config from the controller yet"
-        return "" if self.listening else "the listeners are not open yet"
+        if not self.listening:
+            return "the listeners are not open yet"
+        return "no worker serves" if self.crew is not None and not self.crew.serving else ""
 
     def own(self) -> Own:
         """Whom it speaks for, as far as it is known by now."""
@@ -68,7 +74,7 @@ class Proxy:
         return Own(self.settings.pod_name, self.settings.workload, identity)
 
 
-def compose(settings: Settings, intercepted: serve.Intercepted | None = None) -> Proxy:
+def compose(settings: Settings, intercepted: Sequence[serve.Intercepted] = ()) -> Proxy:
     """Make the parts; nothing runs yet."""
     chance = random.SystemRandom()
     state = State(phase=chance.getrandbits(31))
@@ -76,7 +82,10 @@ def compose(settings: Settings, intercepted: serve.Intercepted | None = None) ->
     identity = Identity(settings, time.time, chance.random)
     discovery = Discovery(settings, state, identity, VERSION, chance.random)
     gauges.register(telemetry, state, identity, discovery)
-    return Proxy(settings, state, telemetry, identity, discovery, intercepted)
+    crew = None
+    if settings.workers > 1:
+        crew = Crew(settings, state, telemetry, identity, discovery, chance.random, intercepted)
+    return Proxy(settings, state, telemetry, identity, discovery, intercepted, crew)
 
 
 async def run(proxy: Proxy) -> int:
@@ -90,6 +99,7 @@ async def run(proxy: Proxy) -> int:
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, end, 0)
     settings = proxy.settings
+    tasks = Tasks(lambda _name, _failure: end(1))
     ring = Ring(proxy.telemetry, time.time())
     exposition = Exposition(proxy.telemetry, proxy.own, settings.cluster_domain, settings.metrics)
     views = Views(
@@ -97,78 +107,143 @@ async def run(proxy: Proxy) -> int:
         exposition.scrape,
         lambda window: ring.samples(proxy.own(), time.time(), window),
         proxy.state.describe,
+        _refreshed(proxy.crew, tasks),
     )
     admin = Admin(views, settings.pod_ip)
     await admin.start(settings.bind, settings.admin_port)
-    tasks = Tasks(lambda _name, _failure: end(1))
     try:
-        tasks.start("samples", _tick(ring))
+        tasks.start("samples", _tick(ring, proxy.crew))
         starting = tasks.start("start", _start(proxy, tasks))
         exit_code = await stop
         proxy.draining = True
         _log.info("stopping with exit code %d", exit_code)
-        if proxy.listening:
-            await starting.result().drain(settings.drain_seconds)
+        if proxy.crew is not None:
+            await proxy.crew.drain(settings.drain_seconds)
+        elif proxy.listening and (running := starting.result()) is not None:
+            await running.drain(settings.drain_seconds)
     finally:
         await tasks.cancel()
         await admin.stop()
     return exit_code
 
 
-async def _start(proxy: Proxy, tasks: Tasks) -> serve.Running:
+async def _start(proxy: Proxy, tasks: Tasks) -> serve.Running | None:
     """Everything that must have happened before the proxy is ready."""
     began = time.monotonic()
+    if proxy.crew is not None:
+        proxy.crew.start()
     await proxy.identity.obtain()
     tasks.start("certificate renewal", proxy.identity.keep_current())
     tasks.start("config stream", proxy.discovery.run())
-    tasks.start("sweep", _sweep(proxy.state))
+    tasks.start("sweep", _sweep(proxy.state, proxy.crew))
     await proxy.state.wait_configured()
-    running = await serve.start(
-        proxy.settings, proxy.state, proxy.identity, proxy.telemetry, intercepted=proxy.intercepted
-    )
+    running = None
+    if proxy.crew is not None:
+        await proxy.crew.all_serving()
+    else:
+        running = await serve.start(
+            proxy.settings,
+            proxy.state,
+            proxy.identity,
+            proxy.telemetry,
+            intercepted=proxy.intercepted[0] if proxy.intercepted else None,
+        )
     proxy.listening = True
     process.freeze_heap()
     _log.info("ready after %.0f ms, revision %d", (time.monotonic() - began) * 1e3, proxy.state.revision)
     return running
 
 
-async def _tick(ring: Ring) -> None:
+def _refreshed(crew: Crew | None, tasks: Tasks) -> Callable[[Callable[[], None]], None]:
+    """As `Views.refresh`: at once, or when the workers' counts are here."""
+
+    async def collected(crew: Crew, then: Callable[[], None]) -> None:
+        await crew.collect()
+        then()
+
+    def refresh(then: Callable[[], None]) -> None:
+        if crew is None:
+            then()
+        else:
+            tasks.start("scrape", collected(crew, then))
+
+    return refresh
+
+
+async def _tick(ring: Ring, crew: Crew | None) -> None:
     while True:
         await asyncio.sleep(TICK_SECONDS)
+        if crew is not None:
+            await crew.collect()
         ring.tick(time.time())
 
 
-async def _sweep(state: State) -> None:
+async def _sweep(state: State, crew: Crew | None) -> None:
     while True:
         await asyncio.sleep(SWEEP_SECONDS)
+        if crew is not None:
+            crew.keep_used()
         gone = state.sweep()
         if gone:
             _log.debug("gave up %d idle destinations", len(gone))
 
 
-def main(environ: Mapping[str, str]) -> int:
-    """Exit code 0 after a drain, 1 if a part failed, 2 if the environment is not understood."""
+def main(environ: Mapping[str, str], arguments: Sequence[str] = ()) -> int:
+    """Exit code 0 after a drain, 1 if a part failed, 2 if environment or arguments are not understood.
+
+    `--workers N` goes before the environment's number. `--worker` and descriptors make this process
+    one of those; only the first process starts such.
+    """
     try:
         settings = settings_from(environ)
+        option, value = _option(arguments)
+        if option == "--workers":
+            settings = replace(settings, workers=worker_count(option, value))
     except SettingsError as error:
         sys.stderr.write(f"dataplane: {error}\n")
         return 2
     process.log_to_stderr(settings.log_level)
     process.keep_read_buffers()
     process.raise_file_limit()
+    if option == "--worker":
+        if settings.udp:
+            process.drop_capabilities()
+        count, _, descriptors = value.partition(":")
+        settings = replace(settings, workers=int(count))
+        return _run(Worker(settings, [int(descriptor) for descriptor in descriptors.split(",")]).run())
     try:
         intercepted = _intercept_udp(settings)
     except OSError as error:
         _log.error("%s", error)
         return 1
+    return _run(run(compose(settings, intercepted)))
+
+
+def _run(process_life: Coroutine[Any, Any, int]) -> int:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(run(compose(settings, intercepted)))
+        return runner.run(process_life)
 
 
-def _intercept_udp(settings: Settings) -> serve.Intercepted | None:
+def _option(arguments: Sequence[str]) -> tuple[str, str]:
+    """The one option and its value, or two empty texts. Raises SettingsError."""
+    words = [word for argument in arguments for word in argument.split("=", 1)]
+    if not words:
+        return "", ""
+    if len(words) != 2 or words[0] not in ("--workers", "--worker") or not words[1]:
+        raise SettingsError(f"the only argument is --workers N, got {' '.join(arguments)[:80]!r}")
+    return words[0], words[1]
+
+
+def _intercept_udp(settings: Settings) -> tuple[serve.Intercepted, ...]:
     """Open what takes a capability while there is one and only one thread; then have none. Raises OSError."""
     if not settings.udp:
-        return None
-    intercepted = serve.open_intercepted(settings.bind, settings.outbound_port, settings.inbound_port)
+        return ()
+    # Kept open here as well: a worker that replaces another goes on with the same sockets.
+    intercepted = tuple(
+        serve.open_intercepted(
+            settings.bind, settings.outbound_port, settings.inbound_port, shared=settings.workers > 1
+        )
+        for _ in range(settings.workers)
+    )
     process.drop_capabilities()
     return intercepted

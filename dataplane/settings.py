@@ -17,6 +17,7 @@ from smi import names
 DEFAULT_CONTROLLER: Final = f"{names.CONTROLLER_NAME}.{names.SYSTEM_NAMESPACE}.svc"
 DEFAULT_TOKEN_FILE: Final = "/var/run/secrets/smi-mesh/token"
 DEFAULT_DRAIN_SECONDS: Final = 20.0
+MAX_WORKERS: Final = 64
 DEFAULT_UDP_IDLE_SECONDS: Final = 30.0
 _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 _PEM_BEGIN: Final = "-----BEGIN CERTIFICATE-----"
@@ -68,6 +69,8 @@ class Settings:
     inbound_port: int = names.INBOUND_PORT
     mesh_port: int = names.MESH_PORT
     admin_port: int = names.ADMIN_PORT
+    workers: int = 1
+    """Processes that serve; more than one share the listeners (docs/adr/0014-workers.md)."""
     drain_seconds: float = DEFAULT_DRAIN_SECONDS
     """How long exchanges in flight may take after SIGTERM; keep below the pod's grace period."""
 
@@ -109,6 +112,7 @@ def settings_from(environ: Mapping[str, str]) -> Settings:
         log_level=_log_level(given),
         workload=given.get("SMI_MESH_WORKLOAD", ""),
         metrics=_metrics(given),
+        workers=worker_count("SMI_MESH_WORKERS", given.get("SMI_MESH_WORKERS", "")),
         drain_seconds=_seconds(given, "SMI_MESH_DRAIN_SECONDS", DEFAULT_DRAIN_SECONDS),
         discovery_port=port(given, "SMI_MESH_DISCOVERY_PORT", names.DISCOVERY_PORT),
         identity_port=port(given, "SMI_MESH_IDENTITY_PORT", names.IDENTITY_PORT),
@@ -124,6 +128,17 @@ def _metrics(given: Mapping[str, str]) -> tuple[str, ...]:
         return names.metrics_dialects(given.get("SMI_MESH_METRICS") or names.DEFAULT_METRICS)
     except ValueError as error:
         raise SettingsError(f"SMI_MESH_METRICS: {error}") from None
+
+
+def worker_count(name: str, text: str) -> int:
+    """The number of workers that `name` holds, 1 if it is empty; raises SettingsError."""
+    if not text:
+        return 1
+    if not (text.isascii() and text.isdigit() and 0 < int(text[:4]) <= MAX_WORKERS):
+        raise SettingsError(
+            f"{name} must be a number of processes from 1 to {MAX_WORKERS}, got {text[:40]!r}"
+        )
+    return int(text)
 
 
 def port(given: Mapping[str, str], name: str, default: int) -> int:

@@ -10,7 +10,7 @@ in flight keeps the config it began with. All of it survives the loss of the con
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -206,6 +206,13 @@ class State:
         """Say that `key` is in use without looking it up (long-lived connections)."""
         self._used.add(key)
 
+    def subscribe(self, key: str) -> bool:
+        """Subscribe to `key` without waiting; whether it is known already. Raises NotKnown (`require`)."""
+        if self.lookup(key) is not None:
+            return True
+        self._ask(key)
+        return False
+
     def cluster(self, key: str) -> Cluster:
         """Ready endpoints of a cluster; empty if there is none, or no such cluster."""
         return self._endpoints.clusters.get(key, ())
@@ -280,6 +287,25 @@ class State:
             "quarantined": list(self.quarantined()),
             "resources": resources,
         }
+
+    def resources(self, keys: Iterable[str]) -> dict[str, Any]:
+        """The inbound policy, what is known of these keys, and the clusters they lead to, as it was sent."""
+        found: dict[str, Any] = {}
+        if self._inbound is not None:
+            found[INBOUND] = encode_inbound(self._inbound)
+        clusters: set[str] = set()
+        for key in keys:
+            target = self._targets.get(key)
+            if target is None:
+                continue
+            destination = target.destination
+            found[DESTINATION_PREFIX + key] = encode_destination(destination)
+            clusters.update(backend.cluster for split in destination.splits for backend in split.backends)
+            if destination.cluster is not None:
+                clusters.add(destination.cluster)
+        for name in clusters:
+            found[CLUSTER_PREFIX + name] = encode_cluster(self.cluster(name))
+        return found
 
     # --- feeding -------------------------------------------------------------------------------
 

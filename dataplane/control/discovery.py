@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from dataplane.control.backoff import Backoff
@@ -69,7 +69,12 @@ class Discovery:
         self._dead_seconds = dead_seconds
         self._writer: asyncio.StreamWriter | None = None
         self._behind = False  # an update was refused: later deltas build on what we do not have
+        self._on_update: list[Callable[[Mapping[str, Any]], None]] = []
         state.on_subscriptions(self._subscriptions_changed)
+
+    def on_update(self, callback: Callable[[Mapping[str, Any]], None]) -> None:
+        """Call `callback(update)` with every update after it was applied, before it is acknowledged."""
+        self._on_update.append(callback)
 
     async def run(self) -> None:
         """Keep a stream open, for ever."""
@@ -166,6 +171,8 @@ class Discovery:
             return
         self._behind = False
         self.applied += 1
+        for callback in self._on_update:
+            callback(message)
         _log.debug("running revision %d", self._state.revision)
         self._send(type="ack", revision=self._state.revision)
 

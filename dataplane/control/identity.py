@@ -11,10 +11,10 @@ import asyncio
 import logging
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from dataplane.control.backoff import Backoff
 from dataplane.control.signing import Key, Signed, SigningError, make_key, sign
@@ -59,6 +59,8 @@ class Identity:
         self._renew_at = 0.0
         self._next_key: Key | None = None  # waits for its certificate while attempts fail
         self._contexts: _Contexts | None = None
+        self._material: dict[str, Any] | None = None
+        self._on_renewal: list[Callable[[Mapping[str, Any]], None]] = []
 
     @property
     def ready(self) -> bool:
@@ -97,6 +99,20 @@ class Identity:
     def controller_context(self) -> ssl.SSLContext:
         """For the discovery stream. The caller checks the peer's SPIFFE id."""
         return self._current.controller
+
+    @property
+    def material(self) -> Mapping[str, Any] | None:
+        """The certificate and its private key, for `entrust` in another process of this sidecar only."""
+        return self._material
+
+    def on_renewal(self, callback: Callable[[Mapping[str, Any]], None]) -> None:
+        """Call `callback(material)` with every certificate from now on."""
+        self._on_renewal.append(callback)
+
+    def entrust(self, material: Mapping[str, Any]) -> None:
+        """Use what another process of this sidecar obtained. Raises SigningError if it is not usable."""
+        private, rest = material["private"], ("certificates", "trust_bundle", "not_after")
+        self._adopt(Key(private.encode("ascii"), ""), Signed(**{name: material[name] for name in rest}))
 
     async def obtain(self) -> None:
         """Get a certificate; tries until it succeeds, with back-off."""
@@ -159,7 +175,15 @@ class Identity:
         self.not_after = signed.not_after
         self._renew_at = now + renewal_delay(life, self._chance())
         self.renewals += 1
+        self._material = {
+            "private": key.private.decode("ascii"),
+            "certificates": signed.certificates,
+            "trust_bundle": signed.trust_bundle,
+            "not_after": signed.not_after,
+        }
         _log.info("certificate valid for %.0f s, renewal in %.0f s", life, self._renew_at - now)
+        for callback in self._on_renewal:
+            callback(self._material)
 
 
 def renewal_delay(life: float, chance: float) -> float:

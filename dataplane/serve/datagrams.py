@@ -63,14 +63,19 @@ class Intercepted:
             sock.close()
 
 
-def open_intercepted(host: str, outbound_port: int, inbound_port: int) -> Intercepted:
-    """Open them. Raises OSError: PermissionError without CAP_NET_RAW."""
+def open_intercepted(
+    host: str, outbound_port: int, inbound_port: int, *, shared: bool = False
+) -> Intercepted:
+    """Open them. Raises OSError: PermissionError without CAP_NET_RAW.
+
+    `shared`: others on these ports follow or came before; the kernel gives each flow to one of them.
+    """
     raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
     raw.setblocking(False)
     outbound: socket.socket | None = None
     try:
-        outbound = _transparent(host, outbound_port)
-        return Intercepted(outbound, _transparent(host, inbound_port), raw)
+        outbound = _transparent(host, outbound_port, shared=shared)
+        return Intercepted(outbound, _transparent(host, inbound_port, shared=shared), raw)
     except OSError:
         raw.close()
         if outbound is not None:
@@ -78,10 +83,12 @@ def open_intercepted(host: str, outbound_port: int, inbound_port: int) -> Interc
         raise
 
 
-def _transparent(host: str, port: int) -> socket.socket:
+def _transparent(host: str, port: int, *, shared: bool) -> socket.socket:
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     try:
         sock.setsockopt(socket.SOL_IP, _IP_TRANSPARENT, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.setsockopt(socket.SOL_IP, _IP_RECVORIGDSTADDR, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
         sock.setblocking(False)

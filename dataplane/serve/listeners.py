@@ -130,7 +130,7 @@ async def start(
     servers: list[asyncio.Server] = []
     try:
         for factory, port in wanted:
-            sock = _bind(settings.bind, port)
+            sock = _bind(settings.bind, port, shared=settings.workers > 1)
             accept = pressure.guard(factory, telemetry)
             servers.append(await loop.create_server(accept, sock=sock, backlog=BACKLOG))
     except OSError:
@@ -185,12 +185,17 @@ class Udp:
             self._replies.close()
 
 
-def _bind(host: str, port: int) -> socket.socket:
-    """A listening socket's beginnings. Raises OSError that names the address."""
+def _bind(host: str, port: int, *, shared: bool) -> socket.socket:
+    """A listening socket's beginnings. Raises OSError that names the address.
+
+    `shared`: with the other workers, among whom the kernel shares connections out.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.setblocking(False)
         sock.bind((host, port))
     except OSError as error:

@@ -96,3 +96,14 @@ def test_a_bad_value_is_named_with_its_variable(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=f"^{name} must ") as caught:
         settings_from(LEAST | {name: value})
     assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(("text", "workers"), [("", 1), ("1", 1), ("4", 4), ("64", 64)])
+def test_workers(text: str, workers: int) -> None:
+    assert settings_from(LEAST | {"SMI_MESH_WORKERS": text}).workers == workers
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "65", "two", "1.5", "99999999"])
+def test_workers_that_cannot_be(text: str) -> None:
+    with pytest.raises(SettingsError, match="SMI_MESH_WORKERS must be a number of processes from 1 to 64"):
+        settings_from(LEAST | {"SMI_MESH_WORKERS": text})
