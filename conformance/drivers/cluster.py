@@ -273,7 +273,7 @@ class ClusterMesh(Mesh):
             who = account or name
             if who not in world.SERVERS:
                 known = world.listening(env or {}, ports)
-                objects += world.extra_grants(who, self.namespace, self.second, known)
+                objects += world.extra_grants(self._site.plan, who, self.namespace, self.second, known)
         for obj in objects:
             placed = {**obj, "metadata": {**obj["metadata"], "namespace": where}}
             if obj["kind"] == "ServiceAccount" and await self._exists(placed):

@@ -155,7 +155,7 @@ class Site:
         """Put the standing grants in force, or take them away; waits until traffic shows it."""
         if access == self.access:
             return
-        grants = world.grants(world.SERVERS, self.name, self.second)
+        grants = world.grants(self.plan, world.SERVERS, self.name, self.second)
         if self.plan.profile.standing_grants:
             if access == "open":
                 await self._apply_all(grants, self.name)

@@ -141,15 +141,11 @@ def _container(plan: Plan, name: str, env: Mapping[str, str], ports: Sequence[tu
     }
 
 
-def extra_grants(server: str, own: str, second: str, ports: Sequence[int]) -> list[Object]:
+def extra_grants(plan: Plan, server: str, own: str, second: str, ports: Sequence[int]) -> list[Object]:
     """The standing grants for a workload of a case's own, which may listen on other ports."""
     name = f"standing-{server}-ports"
-    sources = [(who, own) for who in CALLERS] + [("client", second)]
-    return [
-        _smi("specs", "v1alpha4", "TCPRoute", name, {"matches": {"ports": sorted(set(ports))}}),
-        _target(f"standing-{server}", server, own, sources, [("TCPRoute", name)]),
-        _target(f"standing-{server}-udp", server, own, sources, [("UDPRoute", "standing-udp")]),
-    ]
+    route = _smi("specs", "v1alpha4", "TCPRoute", name, {"matches": {"ports": sorted(set(ports))}})
+    return [route, *_opening(plan, server, own, second, name)]
 
 
 def listening(env: Mapping[str, str], ports: Sequence[tuple[str, int]] | None) -> list[int]:
@@ -158,7 +154,7 @@ def listening(env: Mapping[str, str], ports: Sequence[tuple[str, int]] | None) -
     return [8080, 8090, *named, *(port for _, port in ports or ())]
 
 
-def grants(servers: Sequence[str], own: str, second: str) -> list[Object]:
+def grants(plan: Plan, servers: Sequence[str], own: str, second: str) -> list[Object]:
     """TrafficTargets that let every standing caller do everything at `servers`."""
     routes: list[Object] = [
         _smi(
@@ -166,16 +162,27 @@ def grants(servers: Sequence[str], own: str, second: str) -> list[Object]:
             {"matches": [{"name": "all", "pathRegex": ".*", "methods": ["*"]}]},
         ),
         _smi("specs", "v1alpha4", "TCPRoute", "standing-tcp", {"matches": {"ports": [8080, 8090]}}),
-        _smi("specs", "v1alpha4", "UDPRoute", "standing-udp", {"matches": {"ports": [8070]}}),
     ]  # fmt: skip
-    sources = [(name, own) for name in CALLERS] + [("client", second)]
-    return routes + [
-        target
-        for server in servers
-        for target in (
-            _target(f"standing-{server}", server, own, sources, [("TCPRoute", "standing-tcp")]),
-            _target(f"standing-{server}-udp", server, own, sources, [("UDPRoute", "standing-udp")]),
-        )
+    if _has_udp(plan):
+        routes.append(_smi("specs", "v1alpha4", "UDPRoute", "standing-udp", {"matches": {"ports": [8070]}}))
+    opened = [_opening(plan, server, own, second, "standing-tcp") for server in servers]
+    return routes + [target for targets in opened for target in targets]
+
+
+def _has_udp(plan: Plan) -> bool:
+    """Whether the mesh knows UDPRoutes: the kind may not even be served by one that claims nothing of it."""
+    return bool({"access-udp", "specs-udp", "split-udp"} & plan.profile.claimed)
+
+
+def _opening(plan: Plan, server: str, own: str, second: str, tcp_route: str) -> list[Object]:
+    """Targets that open one server, one per protocol: what a TCPRoute means for HTTP, and a rule that names
+    no matches, is not the same in every mesh."""
+    sources = [(who, own) for who in CALLERS] + [("client", second)]
+    rules = {"": ("TCPRoute", tcp_route), "-http": ("HTTPRouteGroup", "standing-http", "all")}
+    if _has_udp(plan):
+        rules["-udp"] = ("UDPRoute", "standing-udp")
+    return [
+        _target(f"standing-{server}{ending}", server, own, sources, [rule]) for ending, rule in rules.items()
     ]
 
 
@@ -192,7 +199,7 @@ def marker_path(nonce: str) -> str:
 def marker_grants(nonce: str, own: str) -> list[Object]:
     """The marker of closed cases: `client` may call one odd path at every server."""
     match = {"name": "marker", "pathRegex": marker_path(nonce), "methods": ["GET"]}
-    rules = [("HTTPRouteGroup", MARKER)]
+    rules = [("HTTPRouteGroup", MARKER, "marker")]
     return [
         _smi("specs", "v1alpha4", "HTTPRouteGroup", MARKER, {"matches": [match]}),
         *(_target(f"{MARKER}-{server}", server, own, [("client", own)], rules) for server in SERVERS),
@@ -200,13 +207,17 @@ def marker_grants(nonce: str, own: str) -> list[Object]:
 
 
 def _target(
-    name: str, server: str, own: str, sources: Sequence[tuple[str, str]], rules: Sequence[tuple[str, str]]
+    name: str, server: str, own: str, sources: Sequence[tuple[str, str]], rules: Sequence[tuple[str, ...]]
 ) -> Object:
+    """A TrafficTarget; a rule is its kind, its name, and the matches it names."""
     account = {"kind": "ServiceAccount", "name": server, "namespace": own}
     spec = {
         "destination": account,
         "sources": [{"kind": "ServiceAccount", "name": who, "namespace": where} for who, where in sources],
-        "rules": [{"kind": kind, "name": rule} for kind, rule in rules],
+        "rules": [
+            {"kind": kind, "name": rule} | ({"matches": matches} if matches else {})
+            for kind, rule, *matches in rules
+        ],
     }
     return _smi("access", "v1alpha3", "TrafficTarget", name, spec)
 

@@ -97,8 +97,22 @@ def test_the_standing_world_carries_the_profile() -> None:
 
 def test_grants_cover_the_ports_a_case_deploys() -> None:
     ports = world.listening({"HTTP_PORT": "8081", "NAME": "x"}, [("http", 9090)])
-    route = world.extra_grants("green", "one", "two", ports)[0]
+    plan = world.Plan("run", "image", known("smi-mesh"))
+    route = world.extra_grants(plan, "green", "one", "two", ports)[0]
     assert route["spec"]["matches"]["ports"] == [8080, 8081, 8090, 9090]
+
+
+@pytest.mark.parametrize("mesh", ["osm", "fsm", "smi-mesh"])
+def test_what_stands_is_understood_by_every_mesh(mesh: str) -> None:
+    """No kind that the mesh may not serve, and every HTTP rule with the matches it means (OSM needs both)."""
+    plan = world.Plan("run", "image", known(mesh))
+    objects = [*world.grants(plan, world.SERVERS, "one", "two"), *world.marker_grants("1", "one")]
+    assert any(obj["kind"] == "UDPRoute" for obj in objects) == (mesh == "smi-mesh")
+    rules = [rule for obj in objects if obj["kind"] == "TrafficTarget" for rule in obj["spec"]["rules"]]
+    assert {rule["kind"] for rule in rules} >= {"TCPRoute", "HTTPRouteGroup"}
+    assert any(rule["kind"] == "UDPRoute" for rule in rules) == (mesh == "smi-mesh")
+    assert all(rule.get("matches") for rule in rules if rule["kind"] == "HTTPRouteGroup")
+    assert all(len(obj["spec"]["rules"]) == 1 for obj in objects if obj["kind"] == "TrafficTarget")
 
 
 def test_the_reproduce_line_carries_the_selection(tmp_path: Any) -> None:
