@@ -41,7 +41,11 @@ _TEXT: Final = rb"[\t\x20-\x7e\x80-\xff]"
 _LINES: Final = rb"(\n(?:" + _TCHAR + rb"++:" + _TEXT + rb"*+\r\n)*+)\r\n"
 """Field lines, as a block that begins with the line feed before the first: each is `\n…\r` then.
 Possessive throughout, so that a head that is none is found out in linear time."""
-_REQUEST: Final = re.compile(rb"(" + _TCHAR + rb"++) ([!\"$-~\x80-\xff]++) HTTP/1\.([01])\r" + _LINES)
+_REQUEST: Final = re.compile(
+    rb"(" + _TCHAR + rb"++) ([!\"$-~\x80-\xff]++) HTTP/1\.([01])\r"
+    rb"(?:\n[Hh]ost: ([!-~\x80-\xff]++)\r)?+" + _LINES
+)
+"""Most clients send the host first: it is taken out on the way."""
 _RESPONSE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: (" + _TEXT + rb"*+))?+\r" + _LINES)
 _VERSION: Final = re.compile(rb"HTTP/[0-9]\.[0-9]")
 _TOKEN: Final = re.compile(_TCHAR + rb"+")
@@ -53,16 +57,31 @@ _METHODS: Final = frozenset(
 """Methods of the IANA registry that servers know; an unknown one may have a framing of its own."""
 _BARE_LF: Final = re.compile(rb"(?<!\r)\n")
 _DIGITS: Final = re.compile(rb"[0-9]{1,18}")
-_PLAIN_LENGTH: Final = re.compile(rb" [0-9]{1,18}")
 _MANAGED: Final = frozenset(
     {b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade"}
     | {b"http2-settings", b"host", b"content-length"}
 )
 """Fields about this connection or this message's framing; every other field is passed on."""
+
+
+def _either(names: list[bytes]) -> bytes:
+    """A pattern for one of some sorted words, common beginnings first: quicker than one after the other."""
+    if names == [b""]:
+        return b""
+    found = [
+        re.escape(first) + _either([name[1:] for name in group])
+        for first, group in itertools.groupby(names, key=lambda name: name[:1])
+        if first
+    ]
+    return b"(?:" + b"|".join(found) + (b")?+" if b"" in names else b")")
+
+
 _NOTED: Final = re.compile(
-    rb"\n(" + b"|".join(sorted(_MANAGED | OWN_FIELDS | {REQUEST_ID})) + rb"):([^\r]*+)\r"
+    rb"\n(?:content-length: ([0-9]{1,18})|(connection: keep-alive)|("
+    + _either(sorted(_MANAGED | OWN_FIELDS | {REQUEST_ID}))
+    + rb"):([^\r]*+))\r"
 )
-"""A line worth a look, in a block of lower-case lines."""
+"""A line worth a look, in a block of lower-case lines; the two plain forms need no second one."""
 _NEVER_NOMINATED: Final = _MANAGED | {b"close"}
 _H2C: Final = b"h2c"
 _FEW_FIELDS: Final = 4 * MAX_FIELDS
@@ -253,47 +272,23 @@ def find_request(data: bytes) -> RequestHead | None:
     found = _REQUEST.match(data)
     if found is None:
         return None
-    method, target, minor, lines = found.groups()
+    method, target, minor, host, lines = found.groups()
     if method not in _METHODS:
         _refuse_line(method, b"HTTP/1.1")
     end = found.end()
     if end > _FEW_FIELDS:
         _check_size(lines, end)
     head = RequestHead(method, target, 1 if minor == b"1" else 0, lines, end)
-    hosts = lengths = at = 0
-    kept: list[bytes] | None = None
-    for noted in _NOTED.finditer(lines.lower()):
-        name = noted[1]
-        start, stop = noted.span()
-        if name == b"host":
-            hosts += 1
-            head.host = lines[start + 6 : stop - 1].strip(b" \t")
-        elif name == REQUEST_ID:
-            head.identified = True
-            continue
-        elif name in OWN_FIELDS:
-            head.own = True
-            continue
-        else:
-            value = lines[noted.start(2) : stop - 1]
-            head.managed.append((name, value.strip(b" \t")))
-            if name == b"content-length":
-                lengths += 1
-                if _PLAIN_LENGTH.fullmatch(value):
-                    head.content_length = int(value)
-                    continue
-                head.framing = b"content-length: " + value.strip(b" \t") + b"\r\n"
-        if kept is None:
-            kept = []
-        if start != at:
-            kept.append(lines[at:start])
-        at = stop
-    if kept is not None:
-        head.lines = b"".join((*kept, lines[at:])) if kept else lines[at:]
+    hosts = 0
+    if host is not None:
+        head.host = host
+        hosts = 1
+    low = lines.lower()
+    noted = _NOTED.search(low)
+    if noted is not None:
+        hosts += _note(head, low, noted)
     if hosts != 1 and (hosts or head.minor):
         raise BadMessage("a request needs exactly one host field")  # RFC 9112 §3.2
-    if head.managed:
-        _settle_request(head, lengths)
     return head
 
 
@@ -307,41 +302,70 @@ def find_response(data: bytes) -> ResponseHead | None:
     if end > _FEW_FIELDS:
         _check_size(lines, end)
     head = ResponseHead(int(status), reason or b"", 1 if minor == b"1" else 0, lines, end)
-    lengths = at = 0
-    kept: list[bytes] | None = None
-    settled = True
-    for noted in _NOTED.finditer(lines.lower()):
-        name = noted[1]
-        if name == b"content-length":
-            lengths += 1
-            start, stop = noted.span(2)
-            value = lines[start:stop]
-            if _PLAIN_LENGTH.fullmatch(value):
-                head.content_length = int(value)
-                continue
-            head.managed.append((name, value.strip(b" \t")))
-            settled = False
-        elif name in OWN_FIELDS:
-            head.own = True
-            continue
-        elif name != b"connection" or noted[2] != b" keep-alive" or minor == b"0":
-            head.managed.append((name, lines[noted.start(2) : noted.end() - 1].strip(b" \t")))
-            settled = False
-        if kept is None:
-            kept = []
-        start, stop = noted.span()
-        if start != at:
-            kept.append(lines[at:start])
-        at = stop
-    if kept is not None:
-        head.lines = b"".join((*kept, lines[at:])) if kept else lines[at:]
-    elif minor == b"1" and not head.own:
+    low = lines.lower()
+    noted = _NOTED.search(low)
+    if noted is not None:
+        _note(head, low, noted)
+    if head.minor and not head.own and len(head.lines) == len(lines):
         head.verbatim = True
-    if lengths > 1:
-        raise BadMessage("the length of the response is ambiguous")
-    if not settled:
-        _settle_response(head)
     return head
+
+
+def _note(head: RequestHead | ResponseHead, low: bytes, noted: re.Match[bytes] | None) -> int:
+    """Look at the lines that need it, the first of which is `noted`, and take out what goes no further.
+
+    `low`: the head's lines in lower case. Returns how many host fields there are.
+    """
+    lines = head.lines
+    hosts = lengths = at = 0
+    settled = True
+    kept: list[bytes] = []
+    while noted is not None:
+        start, stop = noted.span()
+        plain, keep_alive, name, _ = noted.groups()
+        stays = False
+        if plain is not None:
+            lengths += 1
+            head.content_length = int(plain)
+            head.managed.append((b"content-length", plain))
+            stays = True
+        elif keep_alive is not None:
+            head.managed.append((b"connection", b"keep-alive"))
+            settled = settled and head.minor > 0
+        elif name == REQUEST_ID:
+            stays = True
+            if isinstance(head, RequestHead):
+                head.identified = True
+        elif name in OWN_FIELDS:
+            head.own = stays = True
+        else:
+            value = lines[noted.start(4) : stop - 1].strip(b" \t")
+            if name == b"host" and isinstance(head, RequestHead):
+                hosts += 1
+                head.host = value
+            else:
+                head.managed.append((name, value))
+                settled = False
+                if name == b"content-length":
+                    lengths += 1
+                    head.content_length = _length(value)
+                    head.framing = b"content-length: " + value + b"\r\n"
+        if not stays:
+            if start != at:
+                kept.append(lines[at:start])
+            at = stop
+        noted = _NOTED.search(low, stop)
+    if at:
+        kept.append(lines[at:])
+        head.lines = kept[0] if len(kept) == 1 else b"".join(kept)
+    if lengths > 1:
+        raise BadMessage("the length of the body is ambiguous")  # RFC 9112 §6.3
+    if not settled:
+        if isinstance(head, RequestHead):
+            _settle_request(head, lengths)
+        else:
+            _settle_response(head, lengths)
+    return hosts
 
 
 def write_request(
@@ -466,8 +490,6 @@ def _settle_request(head: RequestHead, lengths: int) -> None:
     for name, value in head.managed:
         if name == b"connection":
             connected = True
-        elif name == b"content-length":
-            head.content_length = _length(value)
         elif name == b"transfer-encoding":
             coded += 1
             if value.lower() != b"chunked":
@@ -493,16 +515,13 @@ def _settle_request(head: RequestHead, lengths: int) -> None:
         head.framing += b"connection: upgrade\r\nupgrade: " + head.upgrade + b"\r\n"
 
 
-def _settle_response(head: ResponseHead) -> None:
+def _settle_response(head: ResponseHead, lengths: int) -> None:
+    coded = 0
     connected = False
     for name, value in head.managed:
-        if name == b"content-length":
-            if head.content_length is not None:
-                raise BadMessage("the length of the response is ambiguous")
-            head.content_length = _length(value)
-            head.framing = b"content-length: " + value + b"\r\n"
-        elif name == b"transfer-encoding":
-            if head.minor == 0 or _tokens(value)[-1:] != [b"chunked"] or head.content_length is not None:
+        if name == b"transfer-encoding":
+            coded += 1
+            if head.minor == 0 or _tokens(value)[-1:] != [b"chunked"] or coded + lengths > 1:
                 raise BadMessage("the length of the response is ambiguous")
             head.content_length = -1
             head.framing = b"transfer-encoding: " + value + b"\r\n"
