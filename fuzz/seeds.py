@@ -13,13 +13,13 @@ from smi.policy.snapshot import Backend, Destination, Endpoint, Grant, Inbound, 
 _WRITER = Writer()
 _BLOCK = _WRITER.write(
     [
-        (b":method", b"POST", True),
-        (b":scheme", b"http", True),
-        (b":path", b"/a", True),
-        (b"x", b"y" * 40, True),
+        (b":method", b"POST"),
+        (b":scheme", b"http"),
+        (b":path", b"/a"),
+        (b"x", b"y" * 40),
     ]
 )
-_ANSWER = Writer().write([(b":status", b"200", True), (b"content-length", b"1", True)])
+_ANSWER = Writer().write([(b":status", b"200"), (b"content-length", b"1")])
 
 SEEDS: dict[str, tuple[bytes, ...]] = {
     "http1_request": (

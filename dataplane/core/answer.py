@@ -12,7 +12,7 @@ from typing import Final
 
 from dataplane.core.outcome import Outcome, Reply
 
-Fields = list[tuple[bytes, bytes, bool]]
+Fields = list[tuple[bytes, bytes]]
 
 CANCELLED: Final = 1
 DEADLINE_EXCEEDED: Final = 4
@@ -45,25 +45,25 @@ def plain_answer(reply: Reply) -> tuple[Fields, bytes]:
     """(fields, body) of the answer to a request that is not gRPC's."""
     body = f"smi-mesh: {reply.text}\n".encode("utf-8", "backslashreplace")
     fields = [
-        (b":status", b"%d" % reply.status, False),
+        (b":status", b"%d" % reply.status),
         _field(reply),
-        (b"content-type", b"text/plain; charset=utf-8", False),
-        (b"content-length", b"%d" % len(body), False),
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", b"%d" % len(body)),
     ]
     return fields, body
 
 
 def grpc_answer(reply: Reply) -> Fields:
     """The one list of fields that answers a gRPC call ("trailers-only")."""
-    return [(b":status", b"200", False), (b"content-type", b"application/grpc", False), *grpc_end(reply)]
+    return [(b":status", b"200"), (b"content-type", b"application/grpc"), *grpc_end(reply)]
 
 
 def grpc_end(reply: Reply) -> Fields:
     """Trailers that end a gRPC call whose answer had begun."""
     message = _ESCAPED.sub(lambda found: b"%%%02X" % found[0][0], f"smi-mesh: {reply.text}".encode())
     return [
-        (b"grpc-status", b"%d" % grpc_code(reply), False),
-        (b"grpc-message", message, False),
+        (b"grpc-status", b"%d" % grpc_code(reply)),
+        (b"grpc-message", message),
         _field(reply),
     ]
 
@@ -74,6 +74,6 @@ def grpc_timeout(value: bytes | None) -> float | None:
     return int(match[1]) * _UNITS[match[2]] if match else None
 
 
-def _field(reply: Reply) -> tuple[bytes, bytes, bool]:
+def _field(reply: Reply) -> tuple[bytes, bytes]:
     name, _, value = reply.header.partition(": ")
-    return name.encode("ascii"), value.encode("ascii", "replace"), False
+    return name.encode("ascii"), value.encode("ascii", "replace")

@@ -37,7 +37,9 @@ class Call(Protocol):
         """There is none to be had."""
 
     def respond(self, head: StreamResponse, end: bool) -> None: ...
-    def response_data(self, data: bytes, end: bool) -> None: ...
+    def response_data(self, data: bytes, end: bool) -> bool:
+        """Whether the bytes are on their way, or of no use; else `credit` is owed for them."""
+
     def response_trailers(self, fields: Fields) -> None: ...
 
     def server_reset(self, code: int) -> None:
@@ -101,11 +103,9 @@ class UpstreamLink(Link):
         if stream.owner is not None:
             stream.owner.respond(head, end)
 
-    def on_data(self, stream: Stream, data: bytes, end: bool) -> None:
-        if stream.owner is not None:
-            stream.owner.response_data(data, end)
-        else:
-            self.connection.credit(stream, len(data))
+    def on_data(self, stream: Stream, data: bytes, end: bool) -> bool:
+        owner: Call | None = stream.owner
+        return owner is None or owner.response_data(data, end)
 
     def on_trailers(self, stream: Stream, fields: Fields) -> None:
         if stream.owner is not None:

@@ -99,7 +99,7 @@ class Link(asyncio.Protocol):
     def on_response(self, stream: Stream, head: StreamResponse, end: bool) -> None:
         """Client only."""
 
-    def on_data(self, stream: Stream, data: bytes, end: bool) -> None:
+    def on_data(self, stream: Stream, data: bytes, end: bool) -> bool:
         raise NotImplementedError
 
     def on_trailers(self, stream: Stream, fields: Fields) -> None:

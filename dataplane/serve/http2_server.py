@@ -30,7 +30,6 @@ from dataplane.wire.http2.heads import (
     write_response,
     write_trailers,
 )
-from dataplane.wire.http2.hpack import Field
 from smi.names import REASON_HEADER
 
 REPLAYABLE: Final = 65536
@@ -164,11 +163,9 @@ class DownstreamLink(Link):
         refusal = self.gate.refuse(malformed(error.fault, str(error)))
         refusal.series.observe(refusal.reply.status, refusal.reply.reason, 0.0)
 
-    def on_data(self, stream: Stream, data: bytes, end: bool) -> None:
-        if stream.owner is not None:
-            stream.owner.request_data(data, end)
-        else:
-            self.connection.credit(stream, len(data))
+    def on_data(self, stream: Stream, data: bytes, end: bool) -> bool:
+        owner: Exchange | None = stream.owner
+        return owner is None or owner.request_data(data, end)
 
     def on_trailers(self, stream: Stream, fields: Fields) -> None:
         if stream.owner is not None:
@@ -183,7 +180,7 @@ class DownstreamLink(Link):
         if stream.owner is not None:
             stream.owner.response_sent(size)
 
-    def answer(self, stream: Stream, fields: list[Field], body: bytes = b"") -> None:
+    def answer(self, stream: Stream, fields: Fields, body: bytes = b"") -> None:
         """A whole answer of our own; what still comes of the request is not wanted."""
         connection = self.connection
         connection.send_head(stream, fields, end=not body)
@@ -300,7 +297,7 @@ class Exchange:
         stream, connection, kept = self._stream, link.connection, self._kept or ()
         bare = stream.remote_done and not kept and self._request_trailers is None
         fields = write_request(self._head, self._down.added(way), way.drop)
-        up_stream = connection.open(fields, self, end=bare)
+        up_stream = connection.open(fields, self, end=bare, secret=self._head.secret)
         self._up, self._up_stream = link, up_stream
         self._unwanted = way.drop
         if bare:
@@ -327,7 +324,8 @@ class Exchange:
 
     # --- from the client ---------------------------------------------------------------------------
 
-    def request_data(self, data: bytes, end: bool) -> None:
+    def request_data(self, data: bytes, end: bool) -> bool:
+        """Whether the bytes are on their way, or of no use."""
         self._touch()
         kept, up_stream = self._kept, self._up_stream
         if kept is not None and (up_stream is None or not self._answered):
@@ -337,12 +335,9 @@ class Exchange:
             elif data or end:
                 kept.append(data)
         if up_stream is None:
-            if self._up is not None:  # the server did not want the rest
-                self._down.connection.credit(self._stream, len(data))
-            return
+            return self._up is not None  # then the server did not want the rest
         assert self._up is not None
-        if self._up.connection.send_data(up_stream, data, end=end):
-            self._down.connection.credit(self._stream, len(data))
+        return self._up.connection.send_data(up_stream, data, end=end)
 
     def request_trailers(self, fields: Fields) -> None:
         self._request_trailers = fields
@@ -373,20 +368,20 @@ class Exchange:
         self._answered = True
         self._kept = None
         self._status = head.status
+        self._stream.secret = head.secret
         if end and self._grpc:
             self._note(head.fields)
         self._down.connection.send_head(self._stream, write_response(head, way.drop_response), end=end)
         if end:
             self._complete()
 
-    def response_data(self, data: bytes, end: bool) -> None:
-        self._touch()
-        up = self._up
-        if self._down.connection.send_data(self._stream, data, end=end) and up is not None:
-            assert self._up_stream is not None
-            up.connection.credit(self._up_stream, len(data))
+    def response_data(self, data: bytes, end: bool) -> bool:
+        framed = self._down.connection.send_data(self._stream, data, end=end)
         if end:
             self._complete()
+        else:
+            self._touch()
+        return framed
 
     def response_trailers(self, fields: Fields) -> None:
         if self._grpc:

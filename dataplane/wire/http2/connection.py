@@ -15,20 +15,35 @@ WINDOW_UPDATE and PRIORITY are taken in every state but idle; what the peer sent
 heard of our RST_STREAM is ignored.
 
 Memory is bounded by windows: received bytes count against them until the owner gives credit, which
-it does once they are on their way to the next hop. While the socket is full (`blocked`) nothing of
-a stream is framed, so that a peer that does not read holds only its open streams. Frames that cost
-us more than the peer, or bring nothing, are paid for from an allowance that fills with time.
+it does once they are on their way to the next hop. `sender` has the other direction, `bounds` the
+numbers.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Final
 
 from dataplane.wire.errors import BadMessage, Fault
-from dataplane.wire.http1 import Fields
 from dataplane.wire.http2 import frames
+from dataplane.wire.http2.bounds import (
+    ASSUMED_STREAMS,
+    CONNECTION_WINDOW,
+    FRAME_SIZE,
+    LAST_OPENED,
+    MAX_BLOCK,
+    MAX_CONTINUATIONS,
+    MAX_LIST,
+    MAX_STREAMS,
+    MAX_UPDATES,
+    MOST_STREAMS,
+    REMEMBERED,
+    RESET_COST,
+    SETTINGS_COST,
+    STREAM_WINDOW,
+    Allowance,
+)
+from dataplane.wire.http2.fields import Pair
 from dataplane.wire.http2.frames import (
     ACK,
     DATA,
@@ -39,232 +54,68 @@ from dataplane.wire.http2.frames import (
     HEADERS,
     LARGEST_WINDOW,
     LAST_STREAM,
+    PADDED,
     PREFACE,
     PRIORITISED,
     BadConnection,
     Code,
 )
-from dataplane.wire.http2.heads import (
-    StreamRequest,
-    StreamResponse,
-    read_request,
-    read_response,
-    read_trailers,
-)
-from dataplane.wire.http2.hpack import Field, Reader, Writer
+from dataplane.wire.http2.heads import read_request, read_response, read_trailers
+from dataplane.wire.http2.hpack import NOTHING, Block, Reader
+from dataplane.wire.http2.sender import Sender
+from dataplane.wire.http2.stream import Handler, Stream
 
-STREAM_WINDOW: Final = 256 * 1024
-"""Most bytes of one stream that wait here."""
-CONNECTION_WINDOW: Final = 2 * 1024 * 1024
-"""The same for all streams of a connection."""
-FRAME_SIZE: Final = 65536
-"""Largest frame we take: fewer, larger frames cost less."""
-MAX_STREAMS: Final = 256
-"""Streams a client may have open at once."""
-ASSUMED_STREAMS: Final = 100
-"""What a server will bear until its settings say so (RFC 9113 §6.5.2 asks servers for no less)."""
-MOST_STREAMS: Final = 1000
-"""Most streams we open on one connection, whatever the server offers."""
-MAX_LIST: Final = 65536
-"""SETTINGS_MAX_HEADER_LIST_SIZE; a larger head is answered 431, one of twice the size ends the connection."""
-MAX_BLOCK: Final = 65536
-"""Bytes of one field block over all its frames."""
-MAX_CONTINUATIONS: Final = 16
-BATCH: Final = 131072
-"""Bytes framed before the socket is asked again."""
-MAX_UPDATES: Final = 2000
-"""WINDOW_UPDATE frames between two DATA frames of ours."""
-ALLOWANCE: Final = 1000.0
-"""What a peer may spend at once; ALLOWANCE_PER_SECOND is what it earns."""
-ALLOWANCE_PER_SECOND: Final = 100.0
-RESET_COST: Final = 2.0
-"""A request that is withdrawn before its answer is complete (CVE-2023-44487): 500 at once, 50 a second."""
-SETTINGS_COST: Final = 10.0
-_REMEMBERED: Final = 1024
 _DRAIN_PING: Final = b"smi-mesh"
-_LAST_OPENED: Final = 1 << 30
 
 
-Data = bytes | memoryview
-
-
-class Handler(Protocol):
-    """Whoever uses a connection. May call the connection back from within any of these."""
-
-    def on_request(self, stream: Stream, head: StreamRequest, _end: bool) -> None:
-        """Server: a new stream; `stream.remote_done` says that there is no body."""
-
-    def on_refused(self, stream: Stream, error: BadMessage, _end: bool) -> None:
-        """Server: a new stream whose head cannot be used but may be answered (431)."""
-
-    def on_malformed(self, error: BadMessage) -> None:
-        """Server: a request was reset because it is malformed."""
-
-    def on_response(self, stream: Stream, head: StreamResponse, end: bool) -> None:
-        """Client: an interim or the final head."""
-
-    def on_data(self, stream: Stream, data: bytes, end: bool) -> None:
-        """Bytes of a body. The handler owes `credit` for them."""
-
-    def on_trailers(self, stream: Stream, fields: Fields) -> None:
-        """The stream's end, with fields."""
-
-    def on_reset(self, stream: Stream, code: int) -> None:
-        """The stream is gone: the peer reset it, or we did because the peer broke a rule on it."""
-
-    def on_sent(self, stream: Stream, size: int) -> None:
-        """So many bytes that had to wait in `send_data` are framed now."""
-
-    def on_settings(self) -> None:
-        """The peer's settings have changed."""
-
-    def on_goaway(self, last: int) -> None:
-        """The peer takes no new streams, and has not looked at those above `last`."""
-
-    def on_drained(self) -> None:
-        """The peer knows that we take no new streams (`shut_down` is complete)."""
-
-    def on_pong(self) -> None:
-        """A `ping` was answered."""
-
-
-class Stream:
-    """One stream. `owner` is the handler's."""
-
-    __slots__ = (
-        "end_queued",
-        "expected",
-        "headed",
-        "held",
-        "id",
-        "local_done",
-        "outbox",
-        "owed",
-        "owner",
-        "receive_window",
-        "remote_done",
-        "reset",
-        "send_window",
-    )
-
-    def __init__(self, number: int, send_window: int) -> None:
-        self.id = number
-        self.owner: Any = None
-        self.send_window = send_window
-        self.receive_window = STREAM_WINDOW
-        self.held = 0
-        """Bytes handed to the owner, for which it has not given credit."""
-        self.owed = 0
-        """Credit not told to the peer yet."""
-        self.headed = False
-        """The peer's head (the final one) has arrived."""
-        self.expected = -1
-        """Bytes of the peer's body still to come by its content-length; -1: it named none."""
-        self.local_done = False
-        self.remote_done = False
-        self.reset = False
-        self.outbox: deque[Data | list[Field]] | None = None
-        """What could not be framed yet, in order."""
-        self.end_queued = False
-
-    @property
-    def closed(self) -> bool:
-        return self.reset or (self.local_done and self.remote_done)
-
-
-class Connection:
-    """One side. `wake` is called whenever there is something to `take` after there was nothing."""
+class Connection(Sender):
+    """One side."""
 
     def __init__(self, handler: Handler, wake: Callable[[], None], *, server: bool, now: float) -> None:
-        self.streams: dict[int, Stream] = {}
-        self.blocked = False
-        """Set by the owner while its socket is full; `pump` after clearing it."""
+        Sender.__init__(self, handler, wake)
         self.going_away = False
         """No new streams: one side said so."""
         self.peer_streams = MOST_STREAMS if server else ASSUMED_STREAMS
         """Streams the peer bears at once."""
-        self._handler = handler
-        self._wake = wake
         self._server = server
         self._last = 0  # highest stream of the client
         self._last_accepted = LAST_STREAM  # streams above are not served (graceful shut-down)
         self._draining = False
-        self._out: list[Data] = []
-        self._out_size = 0
         self._parts: list[bytes] = []
         self._have = 0
         self._need = len(PREFACE) if server else HEADER_SIZE
         self._preface = server
-        self._settled = False
+        self._settled = False  # the peer's SETTINGS have come
+        self._between = False  # any frame may come: settled, and no field block goes on
         self._block: list[bytes] | None = None  # pieces of a field block that goes on
         self._block_of = (0, 0)
         self._reader = Reader(2 * MAX_LIST)
-        self._writer = Writer()
-        self._send_window = frames.DEFAULT_WINDOW
         self._receive_window = CONNECTION_WINDOW
         self._owed = 0
         self._initial_window = frames.DEFAULT_WINDOW
-        self._largest = frames.DEFAULT_FRAME
-        self._waiting: dict[Stream, None] = {}
         self._ended_by_us: dict[int, None] = {}
-        self._updates = 0
-        self._allowance = ALLOWANCE
-        self._counted_at = now
+        self._allowance = Allowance(now)
         self._now = now
         self._introduce()
 
     # --- sending -----------------------------------------------------------------------------------
 
-    def take(self) -> bytes:
-        """Everything to be sent now."""
-        out = self._out
-        if not out:
-            return b""
-        self._out = []
-        self._out_size = 0
-        return b"".join(out)
-
     @property
     def can_open(self) -> bool:
         """Client: whether another stream may be opened."""
-        return not self.going_away and len(self.streams) < self.peer_streams and self._last < _LAST_OPENED
+        return not self.going_away and len(self.streams) < self.peer_streams and self._last < LAST_OPENED
 
-    def open(self, fields: list[Field], owner: object, *, end: bool) -> Stream:
-        """Client: send a request's head on a new stream."""
-        self._last = self._last + 2 if self._last else 1
-        stream = Stream(self._last, self._initial_window)
+    def open(
+        self, fields: list[Pair], owner: object, *, end: bool, secret: frozenset[bytes] = NOTHING
+    ) -> Stream:
+        """Client: send a request's head on a new stream. `secret`: as `Stream.secret`."""
+        number = self._last = self._last + 2 if self._last else 1
+        stream = Stream(number, self._initial_window)
         stream.owner = owner
-        self.streams[stream.id] = stream
+        stream.secret = secret
+        self.streams[number] = stream
         self._send_fields(stream, fields, end)
         return stream
-
-    def send_head(self, stream: Stream, fields: list[Field], *, end: bool) -> None:
-        """Server: a response's head; also trailers on either side, with `end`."""
-        if stream.reset or stream.local_done or stream.end_queued:
-            return
-        if self.blocked or stream.outbox:
-            self._queue(stream, fields, end)
-        else:
-            self._send_fields(stream, fields, end)
-
-    def send_data(self, stream: Stream, data: bytes, *, end: bool) -> bool:
-        """Bytes of a body. True: all is framed. False: it waits, and `on_sent` tells how it goes on."""
-        size = len(data)
-        if stream.reset or stream.local_done or stream.end_queued:
-            return True
-        if (
-            not stream.outbox
-            and not self.blocked
-            and size <= stream.send_window
-            and size <= self._send_window
-            and size <= self._largest
-            and self._out_size < BATCH
-        ):
-            self._frame_data(stream, data, size, end)
-            return True
-        self._queue(stream, data, end)
-        self.pump()
-        return False
 
     def credit(self, stream: Stream, size: int) -> None:
         """So many received bytes of the stream are on their way: the peer may send as many more.
@@ -277,7 +128,9 @@ class Connection:
             self._owe(stream, size)
 
     def _owe(self, stream: Stream, size: int) -> None:
-        self._repay(size)
+        self._owed += size
+        if self._owed >= CONNECTION_WINDOW // 4:
+            self._repay(0)
         if stream.remote_done:
             return
         stream.owed += size
@@ -293,35 +146,9 @@ class Connection:
         self._emit(frames.rst_stream(stream.id, code))
         if not stream.remote_done:
             self._ended_by_us[stream.id] = None
-            if len(self._ended_by_us) > _REMEMBERED:
+            if len(self._ended_by_us) > REMEMBERED:
                 del self._ended_by_us[next(iter(self._ended_by_us))]
         self._forget(stream)
-
-    def pump(self) -> None:
-        """Frame what waits as far as windows and socket allow, one frame per stream in turn."""
-        waiting = self._waiting
-        starved: list[Stream] = []
-        while waiting and not self.blocked and self._out_size < BATCH:
-            stream = next(iter(waiting))
-            del waiting[stream]
-            outbox = stream.outbox
-            if not outbox:
-                continue
-            item = outbox[0]
-            if isinstance(item, list):
-                outbox.popleft()
-                self._send_fields(stream, item, stream.end_queued and not outbox)
-            elif item and self._send_window <= 0:
-                starved.append(stream)
-                continue
-            elif item and stream.send_window <= 0:
-                continue  # its WINDOW_UPDATE brings it back
-            else:
-                self._pump_data(stream, outbox, item)
-            if outbox and not stream.reset:
-                waiting[stream] = None
-        for stream in starved:
-            waiting[stream] = None
 
     def ping(self) -> None:
         """Ask for a sign of life; `on_pong` brings it."""
@@ -379,7 +206,16 @@ class Connection:
             if end > size:
                 need = HEADER_SIZE + length
                 break
-            self._frame(kind, flags, number & LAST_STREAM, data[at + HEADER_SIZE : end])
+            payload = data[at + HEADER_SIZE : end]
+            if self._between:
+                if kind == DATA:
+                    self._on_data(flags, number & LAST_STREAM, payload)
+                elif kind == HEADERS:
+                    self._on_headers(flags, number & LAST_STREAM, payload)
+                else:
+                    self._on_other(kind, flags, number & LAST_STREAM, payload)
+            else:
+                self._on_first(kind, flags, number & LAST_STREAM, payload)
             at = end
         if at < size:
             self._keep(data[at:], need)
@@ -390,32 +226,32 @@ class Connection:
             self._have = len(data)
             self._need = need
 
-    def _frame(self, kind: int, flags: int, number: int, payload: bytes) -> None:
-        if self._block is not None and kind != frames.CONTINUATION:
-            raise BadConnection(Code.PROTOCOL_ERROR, "a field block is interrupted")
-        if kind == DATA:
-            self._on_data(flags, number, payload)
-        elif kind == HEADERS:
-            self._on_headers(flags, number, payload)
-        elif kind == frames.WINDOW_UPDATE:
+    def _on_first(self, kind: int, flags: int, number: int, payload: bytes) -> None:
+        """A frame at the beginning of the connection, or behind a field block that goes on."""
+        if self._block is not None:
+            if kind != frames.CONTINUATION:
+                raise BadConnection(Code.PROTOCOL_ERROR, "a field block is interrupted")
+            self._on_continuation(flags, number, payload)
+        elif kind == frames.SETTINGS and not flags & ACK:
+            self._on_settings(flags, number, payload)
+        else:
+            raise BadConnection(Code.PROTOCOL_ERROR, "the first frame is not SETTINGS")
+
+    def _on_other(self, kind: int, flags: int, number: int, payload: bytes) -> None:
+        if kind == frames.WINDOW_UPDATE:
             self._on_window_update(number, payload)
         elif kind in _RARE:
             _RARE[kind](self, flags, number, payload)
         else:  # RFC 9113 §4.1: unknown types are ignored
             self._spend(1.0)
-        if not self._settled and not (kind == frames.SETTINGS and not flags & ACK):
-            raise BadConnection(Code.PROTOCOL_ERROR, "the first frame is not SETTINGS")
-        self._settled = True
 
     def _on_data(self, flags: int, number: int, payload: bytes) -> None:
-        if not self._settled:
-            return
         stream = self.streams.get(number)
         whole = len(payload)
         self._receive_window -= whole
         if self._receive_window < 0:
             raise BadConnection(Code.FLOW_CONTROL_ERROR, "more than the connection's window was sent")
-        data = frames.unpadded(payload, flags) if flags & frames.PADDED else payload
+        data = frames.unpadded(payload, flags) if flags & PADDED else payload
         if stream is None or stream.remote_done:
             self._repay(whole)
             self._late(number, stream)
@@ -428,9 +264,7 @@ class Connection:
         size = len(data)
         if size < whole:
             self._owe(stream, whole - size)
-        end = bool(flags & END_STREAM)
-        if not size and not end:
-            self._spend(1.0)
+        end = flags & END_STREAM != 0
         if stream.expected >= 0:
             stream.expected -= size
             if stream.expected < 0 or (end and stream.expected):
@@ -442,16 +276,20 @@ class Connection:
             self._break(stream, Code.PROTOCOL_ERROR)
             return
         if end:
-            self._remote_end(stream)
+            stream.remote_done = True
+            if stream.local_done:
+                self.streams.pop(number, None)
+        elif not size:
+            self._spend(1.0)
         stream.held += size
-        self._handler.on_data(stream, data, end)
+        if self._handler.on_data(stream, data, end) and size <= stream.held and not stream.reset:
+            stream.held -= size
+            self._owe(stream, size)
 
     def _on_headers(self, flags: int, number: int, payload: bytes) -> None:
-        if not self._settled:
-            return
         if not number or (self._server and not number & 1):
             raise BadConnection(Code.PROTOCOL_ERROR, "HEADERS on a stream that a client cannot open")
-        if flags & frames.PADDED:
+        if flags & PADDED:
             payload = frames.unpadded(payload, flags)
         if flags & PRIORITISED:
             if len(payload) < 5:
@@ -462,6 +300,7 @@ class Connection:
         if flags & END_HEADERS:
             self._on_block(number, bool(flags & END_STREAM), payload)
         else:
+            self._between = False
             self._block = [payload]
             self._block_of = (number, flags)
 
@@ -474,6 +313,7 @@ class Connection:
             raise BadConnection(Code.ENHANCE_YOUR_CALM, "a field block is too large")
         if flags & END_HEADERS:
             self._block = None
+            self._between = True
             self._on_block(number, bool(self._block_of[1] & END_STREAM), b"".join(block))
 
     def _on_block(self, number: int, end: bool, block: bytes) -> None:
@@ -492,7 +332,7 @@ class Connection:
         else:
             self._on_answer(stream, fields, end)
 
-    def _on_new(self, number: int, fields: list[Field], end: bool) -> None:
+    def _on_new(self, number: int, fields: Block, end: bool) -> None:
         """A request."""
         self._last = number
         if number > self._last_accepted:
@@ -522,7 +362,7 @@ class Connection:
         self.streams[number] = stream
         self._handler.on_request(stream, head, end)
 
-    def _on_answer(self, stream: Stream, fields: list[Field], end: bool) -> None:
+    def _on_answer(self, stream: Stream, fields: Block, end: bool) -> None:
         """A response."""
         try:
             head = read_response(fields)
@@ -539,7 +379,7 @@ class Connection:
             self._remote_end(stream)
         self._handler.on_response(stream, head, end)
 
-    def _on_trailers(self, stream: Stream, fields: list[Field], end: bool) -> None:
+    def _on_trailers(self, stream: Stream, fields: Block, end: bool) -> None:
         try:
             trailers = read_trailers(fields)
         except BadMessage:
@@ -591,7 +431,7 @@ class Connection:
         for at in range(0, len(payload), 6):
             self._set(*frames.SETTING.unpack_from(payload, at))
         self._emit(frames.frame(frames.SETTINGS, ACK, 0))
-        self._settled = True
+        self._settled = self._between = True
         self._handler.on_settings()
         self.pump()
 
@@ -705,17 +545,12 @@ class Connection:
         self._emit(frames.rst_stream(stream.id, code))
         if not stream.remote_done:
             self._ended_by_us[stream.id] = None
-            if len(self._ended_by_us) > _REMEMBERED:
+            if len(self._ended_by_us) > REMEMBERED:
                 del self._ended_by_us[next(iter(self._ended_by_us))]
 
     def _remote_end(self, stream: Stream) -> None:
         stream.remote_done = True
         if stream.local_done:
-            self.streams.pop(stream.id, None)
-
-    def _local_end(self, stream: Stream) -> None:
-        stream.local_done = True
-        if stream.remote_done:
             self.streams.pop(stream.id, None)
 
     def _forget(self, stream: Stream) -> None:
@@ -727,13 +562,7 @@ class Connection:
         stream.held = 0
 
     def _spend(self, cost: float) -> None:
-        now = self._now
-        self._allowance = (
-            min(ALLOWANCE, self._allowance + (now - self._counted_at) * ALLOWANCE_PER_SECOND) - cost
-        )
-        self._counted_at = now
-        if self._allowance < 0:
-            raise BadConnection(Code.ENHANCE_YOUR_CALM, "too many frames that bring nothing")
+        self._allowance.spend(cost, self._now)
 
     # --- frames ------------------------------------------------------------------------------------
 
@@ -750,61 +579,6 @@ class Connection:
             values.append((frames.ENABLE_PUSH, 0))
         self._emit(frames.settings(values))
         self._emit(frames.window_update(0, CONNECTION_WINDOW - frames.DEFAULT_WINDOW))
-
-    def _emit(self, data: bytes) -> None:
-        out = self._out
-        if not out:
-            self._wake()
-        out.append(data)
-        self._out_size += len(data)
-
-    def _send_fields(self, stream: Stream, fields: list[Field], end: bool) -> None:
-        block = self._writer.write(fields)
-        size = len(block)
-        flags = END_STREAM if end else 0
-        if size <= self._largest:
-            self._emit(HEADER.pack(size >> 8, size & 255, HEADERS, flags | END_HEADERS, stream.id) + block)
-        else:
-            self._send_long_block(stream, flags, block)
-        if end:
-            self._local_end(stream)
-
-    def _send_long_block(self, stream: Stream, flags: int, block: bytes) -> None:
-        pieces = [block[at : at + self._largest] for at in range(0, len(block), self._largest)]
-        self._emit(frames.frame(HEADERS, flags, stream.id, pieces[0]))
-        for piece in pieces[1:-1]:
-            self._emit(frames.frame(frames.CONTINUATION, 0, stream.id, piece))
-        self._emit(frames.frame(frames.CONTINUATION, END_HEADERS, stream.id, pieces[-1]))
-
-    def _frame_data(self, stream: Stream, data: Data, size: int, end: bool) -> None:
-        stream.send_window -= size
-        self._send_window -= size
-        self._updates = 0
-        self._emit(HEADER.pack(size >> 8, size & 255, DATA, END_STREAM if end else 0, stream.id))
-        if size:
-            self._out.append(data)
-            self._out_size += size
-        if end:
-            self._local_end(stream)
-
-    def _pump_data(self, stream: Stream, outbox: deque[Data | list[Field]], item: Data) -> None:
-        size = min(len(item), stream.send_window, self._send_window, self._largest) if item else 0
-        if size == len(item):
-            outbox.popleft()
-            self._frame_data(stream, item, size, stream.end_queued and not outbox)
-        else:
-            view = memoryview(item)  # the rest is not copied for every frame
-            outbox[0] = view[size:]
-            self._frame_data(stream, view[:size], size, False)
-        if size:
-            self._handler.on_sent(stream, size)
-
-    def _queue(self, stream: Stream, item: bytes | list[Field], end: bool) -> None:
-        if stream.outbox is None:
-            stream.outbox = deque()
-        stream.outbox.append(item)
-        stream.end_queued = end
-        self._waiting[stream] = None
 
     def _repay(self, size: int) -> None:
         """Credit for the connection's window."""

@@ -10,14 +10,14 @@ import httpx
 import pytest
 
 from dataplane.serve.limits import Limits
-from dataplane.wire.http2 import Code, Connection, connection, frames
+from dataplane.wire.http2 import Code, Connection, bounds, frames
 from smi.policy.snapshot import Protocol
 from tests.dataplane.serve.mesh import API, Mesh, Pod, match, mesh, routes, split
 from tests.dataplane.waiting import until
 from tests.dataplane.wire.http2.kit import GET, OK, POST, Events
 
-TO_API = [*GET[:3], (b":authority", API.encode(), False)]
-POST_API = [*POST[:3], (b":authority", API.encode(), False)]
+TO_API = [*GET[:3], (b":authority", API.encode())]
+POST_API = [*POST[:3], (b":authority", API.encode())]
 
 
 class Peer(asyncio.Protocol):
@@ -60,7 +60,7 @@ def echo(peer: Peer) -> None:
     for number, stream in list(peer.events.streams.items()):
         if stream.remote_done:
             del peer.events.streams[number]
-            peer.connection.send_head(stream, [*OK, (b"x-served", b"yes", False)], end=False)
+            peer.connection.send_head(stream, [*OK, (b"x-served", b"yes")], end=False)
             peer.connection.send_data(stream, peer.events.data.get(number, b""), end=True)
 
 
@@ -161,7 +161,7 @@ async def test_requests_of_one_connection_are_split_by_header_and_weight(net: Me
     web.reach(API, clusters["shop/api:8080"], splits=[ab], clusters=clusters)
     client = await dial(web)
     for number in range(10):
-        extra = [(b"cookie", b"a=1", False), (b"cookie", b"user=beta", False)] if number % 2 else []
+        extra = [(b"cookie", b"a=1"), (b"cookie", b"user=beta")] if number % 2 else []
         client.connection.open([*TO_API, *extra], None, end=True)
     client.flush()
     await until(lambda: len(client.heads()) == 10)
@@ -184,19 +184,19 @@ async def test_a_client_that_does_not_read_holds_bounded_memory(net: Mesh) -> No
     client = await dial(web, credit=False)
     client.connection.open(TO_API, None, end=True)
     client.flush()
-    await until(lambda: len(client.events.data.get(1, b"")) == connection.STREAM_WINDOW)
+    await until(lambda: len(client.events.data.get(1, b"")) == bounds.STREAM_WINDOW)
     sent = -1
     while sent != app.peers[0].events.sent:
         sent = app.peers[0].events.sent
         for _ in range(20):
             await asyncio.sleep(0.005)
-    assert sent < 3 * connection.STREAM_WINDOW + (1 << 20)
+    assert sent < 3 * bounds.STREAM_WINDOW + (1 << 20)
     other = await dial(web)  # somebody else is served meanwhile
     other.connection.open(TO_API, None, end=True)
     other.flush()
     await until(lambda: other.heads())
     client.events._credit = True
-    client.connection.credit(client.connection.streams[1], connection.STREAM_WINDOW)
+    client.connection.credit(client.connection.streams[1], bounds.STREAM_WINDOW)
     client.flush()
     await until(lambda: len(client.events.data[1]) == 4_000_000)
     client.transport.abort()
@@ -216,7 +216,7 @@ async def test_a_stuck_server_stops_the_client_stream_by_stream(net: Mesh) -> No
         sent = client.events.sent
         for _ in range(20):
             await asyncio.sleep(0.005)
-    assert sent < 3 * connection.STREAM_WINDOW + (1 << 20)
+    assert sent < 3 * bounds.STREAM_WINDOW + (1 << 20)
     client.transport.abort()
     await until(lambda: web.count("outbound") == {(0, "client-gone"): 1})
     await until(lambda: not any(load.active for load in web.loads()))

@@ -115,7 +115,7 @@ async def test_http2(net: Mesh, way: str) -> None:
             server_hostname=mesh_sni(endpoint.port),
         )
     for number, (sent, seen) in enumerate(PATHS.items()):
-        fields = [*TO_API[:2], (b":path", sent.encode("latin-1"), False), TO_API[3]]
+        fields = [*TO_API[:2], (b":path", sent.encode("latin-1")), TO_API[3]]
         client.connection.open(fields, None, end=True)
         client.flush()
         await until(lambda: len(client.heads()) > number)  # noqa: B023 - awaited within the turn

@@ -9,13 +9,13 @@ from dataplane.wire.http2 import Connection, Stream
 from dataplane.wire.http2.heads import StreamRequest, StreamResponse
 
 GET = [
-    (b":method", b"GET", False),
-    (b":scheme", b"http", False),
-    (b":path", b"/", False),
-    (b":authority", b"api", False),
+    (b":method", b"GET"),
+    (b":scheme", b"http"),
+    (b":path", b"/"),
+    (b":authority", b"api"),
 ]
-POST = [(b":method", b"POST", False), *GET[1:]]
-OK = [(b":status", b"200", False)]
+POST = [(b":method", b"POST"), *GET[1:]]
+OK = [(b":status", b"200")]
 
 
 class Events:
@@ -43,12 +43,11 @@ class Events:
     def on_response(self, stream: Stream, head: StreamResponse, end: bool) -> None:
         self.seen.append(("response", stream.id, head.status, tuple(head.fields), end))
 
-    def on_data(self, stream: Stream, data: bytes, end: bool) -> None:
+    def on_data(self, stream: Stream, data: bytes, end: bool) -> bool:
         self.data[stream.id] = self.data.get(stream.id, b"") + data
-        if self._credit:
-            self.connection.credit(stream, len(data))
         if end:
             self.seen.append(("end", stream.id))
+        return self._credit
 
     def on_trailers(self, stream: Stream, fields: list[tuple[bytes, bytes]]) -> None:
         self.seen.append(("trailers", stream.id, tuple(fields)))
