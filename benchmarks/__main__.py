@@ -6,9 +6,11 @@ import argparse
 import asyncio
 import json
 import os
+import resource
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -26,8 +28,13 @@ CHART: Final = ROOT.parent / "docs" / "pictures" / "benchmarks.svg"
 _CLUSTER: Final = "cluster"
 
 
-async def measure(chosen: list[str], *, quick: bool, console: Console) -> list[Row]:
-    """Every chosen work in turn; one that fails is said to have failed and does not stop the others."""
+async def measure(
+    chosen: list[str], *, quick: bool, console: Console, written: Callable[[list[Row]], None]
+) -> list[Row]:
+    """Every chosen work in turn; one that fails is said to have failed and does not stop the others.
+
+    `written` gets all rows so far after each work.
+    """
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="smi-bench-") as folder:
         async with prepared(Path(folder), quick=quick, say=console.print) as bench:
@@ -42,9 +49,11 @@ async def measure(chosen: list[str], *, quick: bool, console: Console) -> list[R
                     console.print(f"[red]  {name} failed: {failure}[/red]")
                     rows.append(Row(name, "", None, "", None, None, f"failed: {str(failure)[:200]}"))
                 console.print(f"  [dim]{time.monotonic() - began:.0f} s[/dim]")
+                written(rows)
         if _CLUSTER in chosen:
             console.print(f"[bold]{_CLUSTER}[/bold]")
             rows += await cluster(console.print, quick=quick)
+            written(rows)
     return rows
 
 
@@ -56,17 +65,24 @@ def main() -> int:
     options = parser.parse_args()
     console = Console(highlight=False, width=max(110, Console().width))
     os.sched_setaffinity(0, {LOAD_CORE})
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # for all proxies alike
     began = time.monotonic()
-    rows = asyncio.run(measure(options.only, quick=options.quick, console=console))
+    keep = (lambda _rows: None) if options.dry else _write
+    rows = asyncio.run(measure(options.only, quick=options.quick, console=console, written=keep))
     console.print(report.table(rows))
     console.print(f"{time.monotonic() - began:.0f} s")
     if not options.dry:
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps([row.as_json() for row in rows], indent=1, ensure_ascii=False) + "\n")
-        CHART.parent.mkdir(parents=True, exist_ok=True)
-        CHART.write_text(report.chart(rows))
         console.print(f"written: {RESULTS} and {CHART}")
     return 0
+
+
+def _write(rows: list[Row]) -> None:
+    """Results and chart, as far as they are known."""
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps([row.as_json() for row in rows], indent=1, ensure_ascii=False) + "\n")
+    CHART.parent.mkdir(parents=True, exist_ok=True)
+    CHART.write_text(report.chart(rows))
 
 
 if __name__ == "__main__":

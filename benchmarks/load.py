@@ -22,6 +22,8 @@ from typing import Any, Final
 import uvloop
 
 _BUFFER: Final = 1 << 20
+_SOURCES: Final = 8
+"""Addresses that many connections come from: each has its own ephemeral ports."""
 FIELDS: Final = (
     "user-agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36",
     "accept: application/json",
@@ -42,8 +44,10 @@ def request(host: str) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
-def _open(options: argparse.Namespace) -> socket.socket:
-    sock = socket.create_connection((options.host, options.port), 10)
+def _open(options: argparse.Namespace, source: str = "") -> socket.socket:
+    """`source`: the address to come from; "": the kernel's choice."""
+    here = (source, 0) if source else None
+    sock = socket.create_connection((options.host, options.port), 10, source_address=here)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock
 
@@ -184,8 +188,8 @@ def idle(options: argparse.Namespace) -> dict[str, Any]:
     """Open `--connections`, one request each, say so, and hold them until standard input ends."""
     block = request(options.authority)
     socks = []
-    for _ in range(options.connections):
-        sock = _open(options)
+    for number in range(options.connections):
+        sock = _open(options, f"127.89.0.{1 + number % _SOURCES}")
         sock.sendall(block)
         if not sock.recv(4096).startswith(b"HTTP/1.1 200"):
             raise ConnectionError("no answer")
