@@ -6,6 +6,7 @@ Also reads the literal beginning off a pattern, which gives the fast paths of `m
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -44,6 +45,12 @@ _ENGINE_ANCHORS: Final = {
     Anchor.START: re2._Anchor.ANCHOR_START,
     Anchor.BOTH: re2._Anchor.ANCHOR_BOTH,
 }
+_OFFERS: Final = re.compile(
+    r"\((?:\?:)?((?:[A-Za-z0-9/_~%=@:;,&!-]|\\[!-/:-@\[-`{-~])*(?:\|(?:[A-Za-z0-9/_~%=@:;,&!-]|\\[!-/:-@\[-`{-~])*)*)\)"
+)
+"""A group of literals to choose from."""
+_ESCAPE: Final = re.compile(r"\\(.)")
+_MOST_WORDS: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +81,12 @@ def shape_of(pattern: str) -> Shape:
     body = pattern[1:] if anchored else pattern
     if _has_top_level_alternation(body):
         return Shape(False, "", pattern)
+    literal, rest = _literal(body)
+    return Shape(anchored, literal, rest)
+
+
+def _literal(body: str) -> tuple[str, str]:
+    """The literal text at the beginning of a piece of a pattern, and what follows it."""
     literal: list[str] = []
     at = 0
     while at < len(body):
@@ -87,7 +100,7 @@ def shape_of(pattern: str) -> Shape:
             break
         literal.append(char)
         at += width
-    return Shape(anchored, "".join(literal), body[at:])
+    return "".join(literal), body[at:]
 
 
 def path_test(pattern: str, whole: bool) -> BytesTest | None:
@@ -102,6 +115,11 @@ def path_test(pattern: str, whole: bool) -> BytesTest | None:
         return methodcaller("startswith", literal) if literal else None
     if shape.rest in ("", "$"):
         return literal.__eq__
+    words, rest = _words(pattern)
+    if words and (rest in (".*", ".*$") or (rest == "" and not whole)):
+        return methodcaller("startswith", tuple(words))
+    if words and rest in ("", "$"):
+        return frozenset(words).__contains__
     run = _runner(regex, Anchor.BOTH if whole else Anchor.START)
     return partial(_after_prefix, literal, run) if literal else run
 
@@ -123,6 +141,28 @@ def value_test(pattern: str) -> BytesTest | None:
     if shape.rest == "$":
         return literal.__eq__ if shape.anchored else methodcaller("endswith", literal)
     return _runner(regex, Anchor.NONE)
+
+
+def _words(pattern: str) -> tuple[list[bytes], str]:
+    """All texts that the beginning of a pattern stands for, and the rest of the pattern.
+
+    Beginnings are made of literals and of groups that offer literals: `/(api|bytes)/.*` stands for
+    `/api/` and `/bytes/`, with `.*` as its rest. No words: it is not made so, or there are too many.
+    """
+    shape = shape_of(pattern)
+    words, rest = [shape.literal], shape.rest
+    while (group := _OFFERS.match(rest)) is not None:
+        offers = [_ESCAPE.sub(r"\1", offer) for offer in group[1].split("|")]
+        rest = rest[group.end() :]
+        if (
+            rest[:1] in _QUANTIFIERS
+            or rest.startswith(_TRANSPARENT)
+            or len(words) * len(offers) > _MOST_WORDS
+        ):
+            return [], pattern
+        literal, rest = _literal(rest)
+        words = [word + offer + literal for word in words for offer in offers]
+    return [word.encode() for word in words], rest
 
 
 def _after_prefix(prefix: bytes, run: BytesTest, value: bytes) -> bool:

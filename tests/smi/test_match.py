@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smi.policy.match import MAX_PATTERN_LENGTH, PatternError, Request, check_pattern, compile_match
-from smi.policy.regex import path_test, shape_of, value_test
+from smi.policy.regex import _words, path_test, shape_of, value_test
 from smi.policy.snapshot import Regex, RouteMatch
 
 
@@ -161,7 +161,26 @@ def test_r4_literal_prefix(pattern: str, literal: str) -> None:
 
 _PIECES = [
     *(".*", "^", "$", "a", "/", "/a", "b", r"\.", r"\/", r"\-", ".", "a?", "b+", "a*", "(a|b)", "|"),
-    *("[ab]", "[|]", "x{2}", "{", "}", "]", "(?i)", r"\d", r"\Qa|\E", "a{2}", "?", "*", "+", "-", "é"),
+    *(
+        "[ab]",
+        "[|]",
+        "x{2}",
+        "{",
+        "}",
+        "]",
+        "(?i)",
+        "(?:a|/)",
+        "(/|b|)",
+        r"(\.|a)",
+        r"\d",
+        r"\Qa|\E",
+        "a{2}",
+        "?",
+        "*",
+        "+",
+        "-",
+        "é",
+    ),
 ]
 _PATTERNS = st.lists(st.sampled_from(_PIECES), max_size=5).map("".join)
 _PATHS = st.text(alphabet="/ab.-x{}]A0|$^", max_size=6).map(str.encode)
@@ -185,6 +204,25 @@ def test_path_fast_paths_agree_with_re2(pattern: str, path: bytes, whole: bool) 
     engine = re2.compile(pattern, options)
     expected = engine.fullmatch(path) if whole else engine.match(path)
     assert (test is None or test(path)) == (expected is not None)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "words"),
+    [
+        ("/(api|bytes)/.*", [b"/api/", b"/bytes/"]),
+        (r"^/v(1|2)\.(0|5)$", [b"/v1.0", b"/v1.5", b"/v2.0", b"/v2.5"]),
+        ("/(a|b)?/.*", []),
+        ("/(a|b)(?i)+.*", []),
+        ("/" + "(a|b)" * 6, []),
+    ],
+)
+def test_literals_to_choose_from_need_no_engine(pattern: str, words: list[bytes]) -> None:
+    assert _words(pattern)[0] == words
+    for word in words:
+        test = path_test(pattern, whole=False)
+        assert test is not None
+        assert test(word)
+        assert not test(word[:-1])
 
 
 @given(_PATTERNS, st.binary(max_size=5) | _PATHS)
