@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Final
 
-from controller.metricsapi.directory import Directory
+from controller.metricsapi.directory import Directory, Known
 from controller.metricsapi.resources import Resource
 from controller.metricsapi.samples import INBOUND, OUTBOUND, Row, Samples, Tally
 from smi.api.hub import TrafficSplit
@@ -100,7 +100,8 @@ def edges(
     moment: Moment,
 ) -> list[TrafficMetrics]:
     """One object per direction, side and other end. Who is not known stands as an empty resource."""
-    found: defaultdict[tuple[Direction, Side, NamespacedName | None], Tally] = defaultdict(Tally)
+    found: defaultdict[tuple[Direction, Side, Known | None], Tally] = defaultdict(Tally)
+    itself = Known(resource.kind, name)
     for one in samples:
         inside = name in directory.of_pod(resource.kind, one.pod)
         for row in one.rows:
@@ -110,16 +111,16 @@ def edges(
                 for other in others or (None,):
                     if at is not None:
                         found[(*at, other)].add(row.tally)
-            if name in others:
+            if itself in others:
                 at = _SEEN_OUTSIDE.get(row.direction)
-                for owner in directory.of_pod(resource.kind, one.pod):
+                for owner in directory.end_of_pod(resource.kind, one.pod):
                     if at is not None:
                         found[(*at, owner)].add(row.tally)
     return [
         _object(
             resource,
             name,
-            Edge(direction=direction, side=side, resource=_reference(resource, other)),
+            Edge(direction=direction, side=side, resource=_reference(other)),
             found[direction, side, other],
             moment,
         )
@@ -249,12 +250,12 @@ def _counts(tally: Tally) -> Iterable[Metric]:
     yield Metric(name="failure_count", value=str(tally.failure))
 
 
-def _reference(resource: Resource, name: NamespacedName | None) -> ObjectReference:
-    if name is None:
+def _reference(other: Known | None) -> ObjectReference:
+    if other is None:
         return ObjectReference()
-    return ObjectReference(kind=resource.kind, namespace=name.namespace or None, name=name.name)
+    return ObjectReference(kind=other.kind, namespace=other.name.namespace or None, name=other.name.name)
 
 
-def _order(key: tuple[Direction, Side, NamespacedName | None]) -> tuple[str, str, str]:
+def _order(key: tuple[Direction, Side, Known | None]) -> tuple[str, str, str]:
     direction, side, other = key
     return direction, side, str(other) if other is not None else ""

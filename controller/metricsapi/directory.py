@@ -5,11 +5,25 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from controller.compile.world import Pod, World
 from controller.metricsapi.samples import OUTBOUND, Peer, Row
 from smi.api.hub import TrafficSplit
-from smi.names import NamespacedName
+from smi.names import NamespacedName, Workload
+
+WORKLOADS: Final = frozenset(
+    {"DaemonSet", "Deployment", "Job", "ReplicaSet", "ReplicationController", "StatefulSet"}
+)
+"""Kinds that manage pods."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Known:
+    """An object at the other end of an edge."""
+
+    kind: str
+    name: NamespacedName
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +67,28 @@ class Directory:
                 return (NamespacedName(pod.namespace, name),)
         return ()
 
-    def of_peer(self, kind: str, row: Row) -> tuple[NamespacedName, ...]:
-        """The objects of `kind` at the other end of a row; empty where that is not known."""
+    def of_peer(self, kind: str, row: Row) -> tuple[Known, ...]:
+        """The objects of `kind` at the other end of a row; empty where that is not known.
+
+        The peer of one workload may be a workload of another kind: a Deployment calls a StatefulSet.
+        """
         if kind == "Service" and row.direction == OUTBOUND:
-            return _parsed(row.backend or row.service)
+            return tuple(Known(kind, name) for name in _parsed(row.backend or row.service))
         peer = row.peer
         if peer.pod is not None and (peer.pod in self.pods or kind in ("Pod", "Namespace")):
-            return self.of_pod(kind, peer.pod)
-        return _by_word(kind, peer)
+            return self.end_of_pod(kind, peer.pod)
+        names = _by_word(kind, peer)
+        if names:
+            return tuple(Known(kind, name) for name in names)
+        return _other_workload(kind, peer.workload, peer.namespace)
+
+    def end_of_pod(self, kind: str, pod: NamespacedName) -> tuple[Known, ...]:
+        """Who a pod is as the other end of an edge of a resource of `kind`."""
+        names = self.of_pod(kind, pod)
+        known = self.pods.get(pod)
+        if not names and known is not None:
+            return _other_workload(kind, known.workload, pod.namespace)
+        return tuple(Known(kind, name) for name in names)
 
     def members(self, kind: str, names: Iterable[NamespacedName] | None) -> list[Pod]:
         """Meshed pods that have an address and belong to one of `names` (None: to any of the kind)."""
@@ -77,6 +105,12 @@ class Directory:
     def meshed(self) -> list[Pod]:
         """Every pod with a sidecar that can be asked."""
         return [pod for pod in self.pods.values() if pod.meshed and pod.ips]
+
+
+def _other_workload(kind: str, workload: Workload, namespace: str) -> tuple[Known, ...]:
+    if kind in WORKLOADS and workload.kind in WORKLOADS and namespace and workload.name:
+        return (Known(workload.kind, NamespacedName(namespace, workload.name)),)
+    return ()
 
 
 def _by_word(kind: str, peer: Peer) -> tuple[NamespacedName, ...]:

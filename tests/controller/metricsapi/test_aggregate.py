@@ -127,7 +127,7 @@ def test_edges_have_both_directions_as_both_sides_saw_them() -> None:
         ("from", "client", "web"): (25, 2),
         ("from", "server", "web"): (24, 2),
         ("from", "server", ""): (1, 0),
-        ("to", "client", ""): (3, 0),
+        ("to", "client", "db"): (3, 0),
     }
     assert edges("namespaces", "shop") == {
         ("from", "client", "shop"): (25, 2),
@@ -137,6 +137,10 @@ def test_edges_have_both_directions_as_both_sides_saw_them() -> None:
         ("to", "client", "shop"): (25, 2),
         ("to", "server", "bank"): (3, 0),
         ("to", "server", "shop"): (24, 2),
+    }
+    assert edges("statefulsets", "bank/db") == {
+        ("from", "client", "api"): (3, 0),
+        ("from", "server", "api"): (3, 0),
     }
     assert edges("pods", "bank/bare") == {}
 
