@@ -234,7 +234,8 @@ class TlsLayer(asyncio.Transport, asyncio.Protocol):
             self._flush()  # the alert that says why
             self._lose(error)
             return
-        self._flush()
+        if self._server_name is not None:
+            self._flush()  # a server has only its ticket left to send, which goes with its first record
         self._timer.cancel()
         on_ready, self._on_ready = self._on_ready, None
         assert on_ready is not None
