@@ -128,6 +128,7 @@ def test_edges_have_both_directions_as_both_sides_saw_them() -> None:
         ("from", "server", "web"): (24, 2),
         ("from", "server", ""): (1, 0),
         ("to", "client", "db"): (3, 0),
+        ("to", "server", "db"): (3, 0),
     }
     assert edges("namespaces", "shop") == {
         ("from", "client", "shop"): (25, 2),
