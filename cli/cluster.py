@@ -15,17 +15,22 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 import click
+import yaml
 
 import localmesh.cluster
 from cli.errors import Failed
 from cli.install import Say, install
 from cli.kube import Kube
 from cli.run import run
+from controller import monitoring
 from controller.manifests import InstallSettings
 from controller.settings import Interception
+from localmesh import prometheus
 from localmesh.cluster import ClusterError, Info
 from localmesh.daemon import Mode
 from localmesh.node.netns import can_intercept_udp
+from localmesh.prometheus import Wanted
+from smi.names import SCRAPE_ANNOTATION
 
 FOLLOW_SECONDS: Final = 0.2
 """How often a followed log is looked at."""
@@ -60,6 +65,8 @@ class UpOptions:
     """Life of workload certificates; None = the controller's default."""
     images: Path | None = None
     """YAML that extends the image table."""
+    scrape_seconds: float | None = None
+    """Run a Prometheus that scrapes so often; None: run none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +80,13 @@ class Cluster:
     limits: tuple[str, ...]
     log: Path
     """The embedded cluster's own log."""
+    prometheus: str
+    """URL of its Prometheus; empty without one."""
 
     @classmethod
     def of(cls, info: Info) -> Self:
         """The running cluster that `info` tells of."""
-        return cls(info.state_dir, info.kubeconfig, info.mode, info.limits, info.log)
+        return cls(info.state_dir, info.kubeconfig, info.mode, info.limits, info.log, info.prometheus)
 
 
 def bring_up(options: UpOptions, say: Say) -> Cluster:
@@ -87,6 +96,7 @@ def bring_up(options: UpOptions, say: Say) -> Cluster:
             options.state_dir,
             options.mode,
             images=options.images,
+            prometheus=_prometheus(options),
             progress=lambda phase: say(f"cluster: {phase}"),
         )
     except ClusterError as error:
@@ -95,6 +105,17 @@ def bring_up(options: UpOptions, say: Say) -> Cluster:
     if options.mesh:
         run(_install(cluster, options, say))
     return cluster
+
+
+def _prometheus(options: UpOptions) -> Wanted | None:
+    """A Prometheus with the mesh's rules, which are written into the state directory for it."""
+    if options.scrape_seconds is None:
+        return None
+    directory = options.state_dir.resolve() / prometheus.DIRECTORY
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    rules = directory / "rules.yaml"
+    rules.write_text(yaml.safe_dump(monitoring.rules(), sort_keys=False), encoding="utf-8")
+    return Wanted(options.scrape_seconds, (rules,), (SCRAPE_ANNOTATION,))
 
 
 async def _install(cluster: Cluster, options: UpOptions, say: Say) -> None:

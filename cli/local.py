@@ -48,16 +48,31 @@ def local() -> None:
     default=None,
     help="YAML file that adds images to the image table.",
 )
+@click.option("--prometheus", is_flag=True, help="Run a Prometheus that finds every proxy, with our rules.")
+@click.option(
+    "--scrape-seconds",
+    type=click.FloatRange(min=0.5),
+    default=5.0,
+    show_default=True,
+    help="How often that Prometheus scrapes.",
+)
 @output_option
 def up(
-    state_dir: Path, mode: Mode, mesh: bool, leaf_seconds: float | None, images: Path | None, output: Output
+    state_dir: Path,
+    mode: Mode,
+    mesh: bool,
+    leaf_seconds: float | None,
+    images: Path | None,
+    prometheus: bool,
+    scrape_seconds: float,
+    output: Output,
 ) -> None:
     """Start the cluster in the background and wait until the mesh is ready.
 
     Running it again is harmless: a cluster that runs is kept, one that crashed is recovered.
     """
     began = time.monotonic()
-    options = UpOptions(state_dir, mode, mesh, leaf_seconds, images)
+    options = UpOptions(state_dir, mode, mesh, leaf_seconds, images, scrape_seconds if prometheus else None)
     with progress(messages()) as shown:
         cluster = bring_up(options, shown.say)
     seconds = time.monotonic() - began
@@ -65,6 +80,8 @@ def up(
         print_json({**_described(cluster), "seconds": round(seconds, 2)})
         return
     click.echo(f"export KUBECONFIG={cluster.kubeconfig}")
+    if cluster.prometheus:
+        messages().print(f"Prometheus: {cluster.prometheus}", soft_wrap=True)
     remark = f"Ready in {seconds:.1f} s, {cluster.mode} mode. Next: kubectl get pods -A"
     messages().print(remark + ("" if mesh else "  (no mesh installed)"))
 
@@ -74,6 +91,7 @@ def _described(cluster: Cluster) -> dict[str, Any]:
         "kubeconfig": str(cluster.kubeconfig),
         "mode": cluster.mode,
         "state_dir": str(cluster.state_dir),
+        "prometheus": cluster.prometheus,
     }
 
 
@@ -103,6 +121,8 @@ def status(state_dir: Path, output: Output) -> None:
     console = results()
     console.print(f"[bold]{cluster.mode}[/] mode, state in {cluster.state_dir}", soft_wrap=True)
     console.print(f"export KUBECONFIG={cluster.kubeconfig}", soft_wrap=True)
+    if cluster.prometheus:
+        console.print(f"Prometheus: {cluster.prometheus}", soft_wrap=True)
     for sheet in (
         nodes_sheet(sheets["nodes"]),
         pods_sheet(sheets["pods"]),

@@ -12,6 +12,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from localmesh import cluster, daemon
+from localmesh.prometheus import Wanted
 
 LOG_BYTES = 4 * 1024 * 1024
 
@@ -22,7 +23,10 @@ def main(argv: list[str] | None = None) -> int:
         return _run(options)
     try:
         if options.command == "up":
-            found = cluster.up(options.state_dir, options.mode, images=options.images, progress=_tell)
+            wanted = _prometheus(options)
+            found = cluster.up(
+                options.state_dir, options.mode, images=options.images, prometheus=wanted, progress=_tell
+            )
             sys.stdout.write(f"export KUBECONFIG={found.kubeconfig}\n")
         elif options.command == "down":
             cluster.down(options.state_dir, keep=options.keep, progress=_tell)
@@ -43,8 +47,15 @@ def _run(options: argparse.Namespace) -> int:
     )
     for noisy in ("asyncio", "aiohttp.access"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    settings = daemon.Settings(state_dir, options.mode, options.images, options.port)
+    settings = daemon.Settings(state_dir, options.mode, options.images, _prometheus(options), options.port)
     return asyncio.run(daemon.run(settings))
+
+
+def _prometheus(options: argparse.Namespace) -> Wanted | None:
+    if options.prometheus is None:
+        return None
+    rules, annotations = options.prometheus_rules, options.prometheus_port_annotation
+    return Wanted(options.prometheus, tuple(path.resolve() for path in rules), tuple(annotations))
 
 
 def _status(state_dir: Path) -> int:
@@ -71,6 +82,11 @@ def _parser() -> argparse.ArgumentParser:
         if name in ("run", "up"):
             command.add_argument("--mode", choices=("auto", "netns", "loopback"), default="auto")
             command.add_argument("--images", type=Path)
+            command.add_argument(
+                "--prometheus", type=float, metavar="SECONDS", help="run a Prometheus that scrapes so often"
+            )
+            command.add_argument("--prometheus-rules", type=Path, action="append", default=[])
+            command.add_argument("--prometheus-port-annotation", action="append", default=[])
         if name == "run":
             command.add_argument(
                 "--port", type=int, default=0, help="port of the API server (0: as before, or any)"

@@ -23,6 +23,7 @@ from localmesh.images import SOURCE_ROOT
 from localmesh.node import netns
 from localmesh.node.network import NetworkError
 from localmesh.node.process import CLUSTER_MARK, find_marked, kill_marked
+from localmesh.prometheus import Wanted
 from localmesh.state import DAEMON_MARK, OUR_DIRS, OUR_FILES, Info, cluster_id, process_start, read_info
 
 POLL_S: Final = 0.03
@@ -66,6 +67,7 @@ def up(
     mode: Mode = "auto",
     *,
     images: Path | None = None,
+    prometheus: Wanted | None = None,
     progress: Progress = _silent,
     timeout_s: float = 30.0,
 ) -> Info:
@@ -76,13 +78,15 @@ def up(
     state_dir = state_dir.resolve()
     running = status(state_dir)
     if running is None or running.phase == "failed":
-        _spawn(state_dir, mode, images)
+        _spawn(state_dir, mode, images, prometheus)
     elif mode not in ("auto", running.mode):
         raise ClusterError(f"a cluster of mode {running.mode} runs already in {state_dir}; run `down` first")
+    elif prometheus is not None and not running.prometheus:
+        raise ClusterError(f"a cluster without Prometheus runs already in {state_dir}; run `down` first")
     return _wait_until_ready(state_dir, progress, timeout_s)
 
 
-def _spawn(state_dir: Path, mode: str, images: Path | None) -> None:
+def _spawn(state_dir: Path, mode: str, images: Path | None, prometheus: Wanted | None) -> None:
     """Start the daemon detached: its parent is gone at once, so nobody has to wait for it."""
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     (state_dir / "daemon.json").unlink(missing_ok=True)
@@ -91,6 +95,10 @@ def _spawn(state_dir: Path, mode: str, images: Path | None) -> None:
     argv = [sys.executable, "-m", "localmesh", "run", "--state-dir", str(state_dir), "--mode", mode]
     if images is not None:
         argv += ["--images", str(images.resolve())]
+    if prometheus is not None:
+        argv += ["--prometheus", f"{prometheus.interval:g}"]
+        argv += [f"--prometheus-rules={path.resolve()}" for path in prometheus.rules]
+        argv += [f"--prometheus-port-annotation={name}" for name in prometheus.port_annotations]
     env = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "COV_"))}
     env |= {DAEMON_MARK: cluster_id(state_dir), "PYTHONPATH": str(SOURCE_ROOT)}
     done = subprocess.run(  # noqa: S603 (the shell only puts "$@" in the background)

@@ -31,6 +31,7 @@ from localmesh.node.loopback import LoopbackNetwork
 from localmesh.node.netns import NetnsNetwork
 from localmesh.node.network import Network, NetworkError
 from localmesh.node.process import CLUSTER_MARK, kill_marked
+from localmesh.prometheus import DIRECTORY, Prometheus, Wanted
 from localmesh.state import Info, cluster_id, process_start, read_json, write_info, write_json
 from localmesh.tasks import TaskGroup, keep_running
 
@@ -54,6 +55,8 @@ class Settings:
     mode: Mode = "auto"
     images: Path | None = None
     """YAML that extends the image table (see images.parse_extension)."""
+    prometheus: Wanted | None = None
+    """Start a Prometheus beside the cluster; None: do not."""
     api_port: int = 0
     """0 keeps the port of the last start, else any free one."""
 
@@ -101,6 +104,8 @@ async def serve(settings: Settings, info: Info, stop: asyncio.Event) -> None:
     """Start everything, say `ready`, wait for `stop`, take everything down."""
     async with AsyncExitStack() as stack:
         extra = _read_images(settings.images)
+        if settings.prometheus is not None and Prometheus.missing():
+            raise StartError(f"{Prometheus.missing()} is not installed")
         _say(info, "cleaning up")
         await asyncio.to_thread(kill_marked, {CLUSTER_MARK: info.cluster})
         compiled = await stack.enter_async_context(_compiling())
@@ -135,6 +140,11 @@ async def serve(settings: Settings, info: Info, stop: asyncio.Event) -> None:
         await compiled.wait()
         await agent.start()
         stack.push_async_callback(agent.stop, STOP_GRACE_S)
+        if settings.prometheus is not None:
+            _say(info, "Prometheus")
+            prometheus = await _prometheus(settings.prometheus, settings.state_dir, info, server)
+            stack.push_async_callback(prometheus.stop)
+            info = replace(info, prometheus=prometheus.url)
         _say(info, "ready")
         tasks.start("limits", _publish_limits(info, agent, why))
         await stop.wait()
@@ -232,6 +242,17 @@ async def _api_server(settings: Settings, network: Network) -> ApiServer:
 def _remember(state_dir: Path, mode: str, network: Network, port: int) -> None:
     value = {"mode": mode, "service_cidr": network.plan.service_cidr, "api_port": port}
     write_json(state_dir / "network.json", value)
+
+
+async def _prometheus(wanted: Wanted, state_dir: Path, info: Info, server: ApiServer) -> Prometheus:
+    prometheus = Prometheus(server.api, state_dir, info.cluster)
+    try:
+        await prometheus.start(wanted)
+    except TimeoutError:
+        await prometheus.stop()
+        log = state_dir / DIRECTORY / "prometheus.log"
+        raise StartError(f"Prometheus did not become ready; {log} says why") from None
+    return prometheus
 
 
 def _context(

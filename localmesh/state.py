@@ -26,7 +26,7 @@ OUR_FILES: Final = (
     "state.db-wal",
     "state.db-shm",
 )
-OUR_DIRS: Final = ("pods", "pki")
+OUR_DIRS: Final = ("pods", "pki", "prometheus")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,8 @@ class Info:
     node_address: str = ""
     pod_cidr: str = ""
     service_cidr: str = ""
+    prometheus: str = ""
+    """URL of its Prometheus; empty without one."""
     limits: tuple[str, ...] = ()
     error: str = ""
     """Why starting failed, in words for the user."""
