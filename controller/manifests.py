@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import yaml
 
+from controller import monitoring
 from controller.admission.registration import API_SERVICE, WEBHOOKS_NAME
 from controller.admission.server import MUTATE_PATH, VALIDATE_PATH
 from controller.kinds import WATCHED
@@ -447,14 +448,14 @@ def chart() -> dict[str, str]:
     values = {_camel(name): getattr(InstallSettings(), name) for name in names}
     files = {
         "Chart.yaml": _HEADER + _yaml(about),
-        "values.yaml": _HEADER + _yaml(values),
+        "values.yaml": _HEADER + _yaml(values | monitoring.CHART_VALUES),
         "crds/crds.yaml": _HEADER + "---\n".join(_yaml(crd) for crd in crds()),
     }
     for manifest in control_plane(placeholders):
         path = f"templates/{manifest['kind'].lower()}.yaml"
         text = _yaml(manifest)
         files[path] = f"{files[path]}---\n{text}" if path in files else _HEADER + text
-    return files
+    return files | monitoring.chart_files(_HEADER)
 
 
 def _yaml(value: Manifest) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import yaml
@@ -29,7 +30,7 @@ def test_every_value_of_the_chart_is_used() -> None:
     files = chart()
     templates = "".join(text for name, text in files.items() if name.startswith("templates/"))
     for name in yaml.safe_load(files["values.yaml"]):
-        assert f"{{{{ .Values.{name} }}}}" in templates
+        assert re.search(rf"{{{{.*\.Values\.{name}\b.*}}}}", templates)
 
 
 def test_the_namespace_comes_first_and_everything_else_is_in_it() -> None:
