@@ -296,7 +296,7 @@ class Exchange:
         way.load.suspect = False
         stream, connection, kept = self._stream, link.connection, self._kept or ()
         bare = stream.remote_done and not kept and self._request_trailers is None
-        fields = write_request(self._head, self._down.added(way), way.drop)
+        fields = write_request(self._head, self._down.added(way), way.drop, self._down.serving.ids.next)
         up_stream = connection.open(fields, self, end=bare, secret=self._head.secret)
         self._up, self._up_stream = link, up_stream
         self._unwanted = way.drop
