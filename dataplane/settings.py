@@ -17,7 +17,6 @@ from smi import names
 DEFAULT_CONTROLLER: Final = f"{names.CONTROLLER_NAME}.{names.SYSTEM_NAMESPACE}.svc"
 DEFAULT_TOKEN_FILE: Final = "/var/run/secrets/smi-mesh/token"
 DEFAULT_DRAIN_SECONDS: Final = 20.0
-MAX_WORKERS: Final = 64
 DEFAULT_UDP_IDLE_SECONDS: Final = 30.0
 _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 _PEM_BEGIN: Final = "-----BEGIN CERTIFICATE-----"
@@ -70,7 +69,7 @@ class Settings:
     mesh_port: int = names.MESH_PORT
     admin_port: int = names.ADMIN_PORT
     workers: int = 1
-    """Processes that serve; more than one share the listeners (docs/adr/0014-workers.md)."""
+    """Processes that serve; more than one share the listeners (docs/adr/0016-workers.md)."""
     drain_seconds: float = DEFAULT_DRAIN_SECONDS
     """How long exchanges in flight may take after SIGTERM; keep below the pod's grace period."""
 
@@ -134,9 +133,9 @@ def worker_count(name: str, text: str) -> int:
     """The number of workers that `name` holds, 1 if it is empty; raises SettingsError."""
     if not text:
         return 1
-    if not (text.isascii() and text.isdigit() and 0 < int(text[:4]) <= MAX_WORKERS):
+    if not (text.isascii() and text.isdigit() and 0 < int(text[:4]) <= names.MAX_WORKERS):
         raise SettingsError(
-            f"{name} must be a number of processes from 1 to {MAX_WORKERS}, got {text[:40]!r}"
+            f"{name} must be a number of processes from 1 to {names.MAX_WORKERS}, got {text[:40]!r}"
         )
     return int(text)
 

@@ -17,6 +17,7 @@ from smi.names import (
     EXCLUDE_INBOUND_ANNOTATION,
     EXCLUDE_OUTBOUND_ANNOTATION,
     INJECT_LABEL,
+    MAX_WORKERS,
     MESHED_LABEL,
     METRICS_ANNOTATION,
     OUTBOUND_PORT,
@@ -25,6 +26,7 @@ from smi.names import (
     SYSTEM_NAMESPACE,
     TOKEN_AUDIENCE,
     UDP_IDLE_ANNOTATION,
+    WORKERS_ANNOTATION,
     Workload,
     metrics_dialects,
 )
@@ -92,6 +94,7 @@ def inject(pod: Pod, namespace: str, sidecar: Sidecar) -> Patch | Skipped | Refu
         exclude_outbound = _ports(pod, EXCLUDE_OUTBOUND_ANNOTATION)
         udp_idle = _seconds(pod, UDP_IDLE_ANNOTATION)
         metrics = _metrics(pod, sidecar.metrics)
+        workers = _workers(pod)
     except ValueError as error:
         return Refused(str(error))
     conflict = _conflict(pod)
@@ -99,6 +102,7 @@ def inject(pod: Pod, namespace: str, sidecar: Sidecar) -> Patch | Skipped | Refu
         return Refused(conflict)
     env = _sidecar_env(sidecar, exclude_inbound, exclude_outbound) + _udp_env(sidecar, udp_idle)
     env += [_variable("SMI_MESH_WORKLOAD", str(_workload(pod))), _variable("SMI_MESH_METRICS", metrics)]
+    env += [_variable("SMI_MESH_WORKERS", workers)] * bool(workers)
     containers = [_proxy(sidecar, env)]
     if not sidecar.explicit:
         containers.insert(0, _redirect(sidecar, env))
@@ -167,6 +171,16 @@ def _seconds(pod: Pod, annotation: str) -> str:
     text = str(((pod.get("metadata") or {}).get("annotations") or {}).get(annotation) or "").strip()
     if text and not (text.isascii() and text.isdigit() and 0 < int(text[:5]) <= 3600):
         raise ValueError(f"annotation {annotation}: expected whole seconds from 1 to 3600, got {text[:40]!r}")
+    return text
+
+
+def _workers(pod: Pod) -> str:
+    """How many processes the pod asks for, "" if it does not; raises ValueError that names the annotation."""
+    text = str(((pod.get("metadata") or {}).get("annotations") or {}).get(WORKERS_ANNOTATION) or "").strip()
+    if text and not (text.isascii() and text.isdigit() and 0 < int(text[:4]) <= MAX_WORKERS):
+        raise ValueError(
+            f"annotation {WORKERS_ANNOTATION}: expected processes from 1 to {MAX_WORKERS}, got {text[:40]!r}"
+        )
     return text
 
 

@@ -164,6 +164,22 @@ def test_an_idle_time_that_cannot_be_is_refused(seconds: str) -> None:
     assert "smi-mesh.io/udp-idle-seconds" in refused.message
 
 
+def test_workers_are_asked_for_by_annotation() -> None:
+    pod = minimal()
+    assert "SMI_MESH_WORKERS" not in _env(injected(pod, SIDECAR))
+    pod["metadata"].setdefault("annotations", {})["smi-mesh.io/workers"] = "2"
+    assert _env(injected(pod, SIDECAR))["SMI_MESH_WORKERS"] == "2"
+
+
+@pytest.mark.parametrize("workers", ["0", "65", "some", "1.5"])
+def test_workers_that_cannot_be_are_refused(workers: str) -> None:
+    pod = minimal()
+    pod["metadata"].setdefault("annotations", {})["smi-mesh.io/workers"] = workers
+    refused = inject(pod, "shop", SIDECAR)
+    assert isinstance(refused, Refused)
+    assert "smi-mesh.io/workers" in refused.message
+
+
 def _env(pod: dict[str, Any]) -> dict[str, Any]:
     proxy = next(one for one in pod["spec"]["initContainers"] if one["name"] == "smi-mesh-proxy")
     return {variable["name"]: variable.get("value") for variable in proxy["env"]}
