@@ -32,7 +32,7 @@ from dataplane.serve.outbound import to_origin_form
 from dataplane.serve.pool import App, ConnectFailed, Contexts
 from dataplane.serve.server_names import ServerNames
 from dataplane.serve.sniffer import Sniffer
-from dataplane.serve.sockets import Accepted, Original, caller_address, reset
+from dataplane.serve.sockets import Accepted, Original, caller_address, reset, stream
 from dataplane.serve.tls import TlsLayer
 from dataplane.serve.tunnel import Tally, Tunnel
 from dataplane.serve.udp_inbound import UdpInbound
@@ -96,12 +96,13 @@ class Inbound:
 
     def accept_mesh(self) -> asyncio.Protocol:
         """The protocol of a connection at the mesh port."""
-        return TlsLayer(
+        layer = TlsLayer(
             self._contexts.server_context,
             self._authenticated,
             self._failed,
             seconds=self.serving.limits.handshake,
         )
+        return layer.protocol
 
     def accept_plain(self) -> asyncio.Protocol:
         """The protocol of a redirected plain-text connection."""
@@ -136,9 +137,9 @@ class Inbound:
             _log.warning("refused a mesh connection: peer %s, server name %s", peer, layer.sni)
             return None
         if layer.alpn == ALPN_HTTP1:
-            return Downstream(self.serving, _Gate(self, peer, port, layer))
+            return Downstream(self.serving, _Gate(self, peer, port, layer.transport))
         if layer.alpn == ALPN_HTTP2:
-            return DownstreamLink(self.serving, _Gate(self, peer, port, layer))
+            return DownstreamLink(self.serving, _Gate(self, peer, port, layer.transport))
         if layer.alpn == ALPN_UDP:
             return self.udp.carried(peer, port)
         return _Opaque(self, peer, port) if layer.alpn == ALPN_TCP else None
@@ -288,8 +289,7 @@ class _Opaque(asyncio.Protocol):
         self._port = port
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, TlsLayer)
-        self._inbound.relay(transport, self._peer, self._port)
+        self._inbound.relay(stream(transport), self._peer, self._port)
 
 
 class _Gate:

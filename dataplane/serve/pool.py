@@ -219,8 +219,8 @@ class Peers:
         place = Place(context, endpoint.ip, name)
         handshake = _Handshake(where, place, endpoint.identity, make, self._handshakes, self._sessions)
 
-        def layer() -> TlsLayer:
-            return TlsLayer(
+        def layer() -> asyncio.Protocol:
+            made = TlsLayer(
                 context,
                 handshake.on_ready,
                 handshake.on_failed,
@@ -228,6 +228,7 @@ class Peers:
                 server_name=name,
                 session=self._sessions.of(place),
             )
+            return made.protocol
 
         try:
             async with asyncio.timeout(seconds):
@@ -282,7 +283,7 @@ class _Handshake:
         self._sessions.keep(self._place, layer)
         if self._ready.done():  # nobody waits any more
             return None
-        self._ready.set_result(layer)
+        self._ready.set_result(layer.transport)
         return self._make()
 
     def on_failed(self, error: Exception) -> None:

@@ -29,7 +29,7 @@ OnReady = Callable[["TlsLayer"], asyncio.Protocol | None]
 OnFailed = Callable[[Exception], None]
 
 
-class TlsLayer(asyncio.Transport, asyncio.Protocol):
+class TlsLayer:
     """One TLS connection. `failed` is told when the handshake does not succeed."""
 
     __slots__ = (
@@ -81,6 +81,16 @@ class TlsLayer(asyncio.Transport, asyncio.Protocol):
         self._eof_received = False
         self._loss: Exception | None = None
         self._timer = asyncio.get_running_loop().call_later(seconds, self._too_slow)
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        """Itself, by what it can do: it inherits from nothing, so that it can be compiled."""
+        return cast("asyncio.Transport", self)
+
+    @property
+    def protocol(self) -> asyncio.Protocol:
+        """The same for the TCP transport below."""
+        return cast("asyncio.Protocol", self)
 
     # --- what the handshake said ---------------------------------------------------------------
 
@@ -244,31 +254,34 @@ class TlsLayer(asyncio.Transport, asyncio.Protocol):
             self.abort()
             return
         self._app = app
-        app.connection_made(self)
+        app.connection_made(self.transport)
         if self._in.pending:
             self._read()
 
     def _read(self) -> None:
         """Take everything out of the BIO at once: half-closing needs it empty of whole records."""
         tls, incoming = self._tls, self._in
-        pieces: list[bytes] = []
+        data = b""
+        more: list[bytes] = []
         ended = False
         failure: ssl.SSLError | None = None
         try:
-            while incoming.pending or tls.pending():
+            data = tls.read(_RECORD)  # one record at most: what the BIO does not hold, nobody does
+            ended = not data
+            while incoming.pending and not ended:
                 piece = tls.read(_RECORD)
-                if not piece:
-                    ended = True
-                    break
-                pieces.append(piece)
+                ended = not piece
+                more.append(piece)
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLZeroReturnError:
             ended = True
         except ssl.SSLError as error:
             failure = error
-        if pieces and self._app is not None:
-            self._app.data_received(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        if more:
+            data = b"".join((data, *more))
+        if data and self._app is not None:
+            self._app.data_received(data)
         if failure is not None:
             self._flush()
             self._lose(failure)
