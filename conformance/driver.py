@@ -308,6 +308,6 @@ class Mesh(Protocol):
         """Wait until the mesh has worked in everything applied and deleted so far.
 
         For what must *stay* false: it changes a standing marker object and waits until traffic shows the
-        change in the callers (open cases) or at `alpha`, `beta` and `gamma` (closed cases). Afterwards
-        the case asserts once, without retries.
+        change in the callers (open cases) or at `alpha`, `beta` and `gamma` (closed cases, also where a
+        mode of the namespace lets everything pass). Afterwards the case asserts once, without retries.
         """

@@ -44,7 +44,8 @@ class Site:
         self.access: Access = "closed"
         self._places: dict[tuple[str, str], Place] = {}
         self._turns = itertools.count(1)
-        self._marks: list[Object] = []
+        self._backends = itertools.cycle(world.SERVERS[:2])
+        self._marks: dict[str, list[Object]] = {}
 
     @property
     def standing_grants(self) -> bool:
@@ -178,46 +179,72 @@ class Site:
         return all((server is not None) == wanted for server in await asyncio.gather(*looks))
 
     async def settle(self) -> None:
-        """Change the marker and wait until traffic shows the change; raises SettleError."""
-        turn = next(self._turns)
-        if self.access == "open":
-            await self._settle_open(world.SERVERS[turn % 2])
-        else:
-            await self._settle_closed(str(turn))
+        """Change the marker and wait until traffic shows the change; raises SettleError.
 
-    async def _settle_open(self, backend: str) -> None:
-        await self._mark([world.marker_split(backend)])
+        Where everything is served (a namespace in a permissive mode) grants show nothing: there the servers
+        themselves must show a change of the marker TrafficSplit.
+        """
+        if self.access == "open":
+            await self._settle_split(world.CALLERS)
+            return
+        nonce = str(next(self._turns))
+        await self._settle_grants(nonce)
+        served = await self._among_servers(world.denied_path(nonce))
+        if any(all(callers) for callers in served):
+            await self._settle_split(world.SERVERS)
+
+    async def _settle_split(self, callers: Iterable[str]) -> None:
+        """Move the marker TrafficSplit and wait until all `callers` are sent where it says."""
+        backend = next(self._backends)
+        await self._mark("split", [world.marker_split(backend)])
 
         async def shown() -> bool:
             url = f"http://{world.MARKER}:8080/"
-            looks = [self._served(caller, url) for caller in world.CALLERS]
+            looks = [self._served(caller, url) for caller in callers]
             return all(server == backend for server in await asyncio.gather(*looks))
 
         await self._until(shown, f"{self.name}: a change of the marker TrafficSplit")
 
-    async def _settle_closed(self, nonce: str) -> None:
-        await self._mark(world.marker_grants(nonce, self.name))
+    async def _settle_grants(self, nonce: str) -> None:
+        """Let the marker TrafficTargets allow another path and wait until all servers do."""
+        await self._mark("grants", world.marker_grants(nonce, self.name))
 
         async def shown() -> bool:
-            path = world.marker_path(nonce)
-            looks = [self._served("client", f"http://{server}:8080{path}") for server in world.SERVERS]
-            return all(await asyncio.gather(*looks))
+            return all(all(callers) for callers in await self._among_servers(world.marker_path(nonce)))
 
         await self._until(shown, f"{self.name}: a change of the marker TrafficTargets")
 
-    async def _mark(self, objects: list[Object]) -> None:
+    async def _among_servers(self, path: str) -> list[list[bool]]:
+        """For each server, whether it serves a path to each of the others.
+
+        Servers are the callers here because cases grant nothing to them: what a case grants to `client`
+        would be served whether the marker is known or not.
+        """
+
+        async def at(server: str) -> list[bool]:
+            url = f"http://{server}:8080{path}"
+            others = [other for other in world.SERVERS if other != server]
+            return [
+                found is not None for found in await asyncio.gather(*(self._served(o, url) for o in others))
+            ]
+
+        return await asyncio.gather(*(at(server) for server in world.SERVERS))
+
+    async def _mark(self, marker: str, objects: list[Object]) -> None:
+        """Create a marker, or change the first of its objects when it is there."""
         try:
-            if self._marks:
+            if marker in self._marks:
                 await self.kube.apply(objects[0], self.name)
                 return
-            self._marks = objects
+            self._marks[marker] = objects
             await self._apply_all(objects, self.name)
         except KubeError as error:
             raise DriverError(f"{self.name}: the marker was refused: {error.message}") from None
 
     async def forget_marks(self) -> None:
         """Delete the marker objects."""
-        marks, self._marks = self._marks, []
+        marks = [obj for objects in self._marks.values() for obj in objects]
+        self._marks.clear()
         await self.remove([(await self.kinds.of(obj, self.name))[1] for obj in marks])
 
     async def _served(self, caller: str, url: str) -> str | None:

@@ -196,13 +196,21 @@ def marker_path(nonce: str) -> str:
     return f"/{MARKER}/{nonce}"
 
 
+def denied_path(nonce: str) -> str:
+    """A path that no marker allows: who serves it serves everything."""
+    return f"/{MARKER}-denied/{nonce}"
+
+
 def marker_grants(nonce: str, own: str) -> list[Object]:
-    """The marker of closed cases: `client` may call one odd path at every server."""
+    """The marker of closed cases: the servers may call one odd path at each other."""
     match = {"name": "marker", "pathRegex": marker_path(nonce), "methods": ["GET"]}
     rules = [("HTTPRouteGroup", MARKER, "marker")]
     return [
         _smi("specs", "v1alpha4", "HTTPRouteGroup", MARKER, {"matches": [match]}),
-        *(_target(f"{MARKER}-{server}", server, own, [("client", own)], rules) for server in SERVERS),
+        *(
+            _target(f"{MARKER}-{server}", server, own, [(o, own) for o in SERVERS if o != server], rules)
+            for server in SERVERS
+        ),
     ]
 
 
