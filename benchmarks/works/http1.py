@@ -41,7 +41,7 @@ async def varied(contender: Contender, seconds: int) -> None:
 
 async def wide(contender: Contender, seconds: int) -> None:
     """The same on connections enough to spread over workers."""
-    await wrk(contender, seconds, "-s", str(_VARIED), connections=64)
+    await wrk(contender, seconds, "-s", str(_VARIED), connections=256)
 
 
 async def one_hop(bench: Bench) -> list[Row]:
