@@ -6,8 +6,10 @@ import json
 import xml.etree.ElementTree as Xml
 from dataclasses import replace
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
@@ -37,6 +39,7 @@ PASSED = result("a", Outcome.PASSED)
 FAILED = result("b", Outcome.FAILED, "saw <3> & \x1b more")
 SKIPPED = result("c", Outcome.SKIPPED, "not claimed")
 ERROR = result("d", Outcome.ERROR, "no pod")
+REPORTS = Path(__file__).parents[2] / "docs" / "reports"
 
 
 @pytest.mark.parametrize(
@@ -76,33 +79,62 @@ def test_groups_count_by_level_and_name_what_is_not_supported() -> None:
     assert "split-tcp" in groups["split"]["unsupported"]
 
 
-def check(value: Any, schema: Any, root: Any) -> None:
-    """The part of JSON Schema that the report's schema uses."""
-    if "$ref" in schema:
-        return check(value, root["$defs"][schema["$ref"].rpartition("/")[2]], root)
-    if "const" in schema:
-        assert value == schema["const"]
-    if "enum" in schema:
-        assert value in schema["enum"]
-    types = {
-        "object": dict, "array": list, "string": str, "integer": int, "number": int | float, "boolean": bool,
-    }  # fmt: skip
-    if "type" in schema:
-        assert isinstance(value, types[schema["type"]]), (value, schema["type"])
-    if isinstance(value, dict) and "properties" in schema:
-        assert set(schema["required"]) <= set(value)
-        assert set(value) <= set(schema["properties"])
-        for key, part in value.items():
-            check(part, schema["properties"][key], root)
-    if isinstance(value, list) and "items" in schema:
-        for part in value:
-            check(part, schema["items"], root)
-    return None
+@pytest.fixture(scope="module")
+def schema() -> jsonschema.Draft202012Validator:
+    text = json.loads((resources.files("conformance") / "report-schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(text)
+    return jsonschema.Draft202012Validator(text)
 
 
-def test_the_yaml_report_is_what_the_schema_says() -> None:
-    schema = json.loads((resources.files("conformance") / "report-schema.json").read_text())
-    check(yaml.safe_load(write_yaml(run(PASSED, FAILED, SKIPPED, ERROR))), schema, schema)
+@pytest.mark.parametrize(
+    "given",
+    [run(PASSED, FAILED, SKIPPED, ERROR), run(), run(PASSED, interrupted=True), run(PASSED, expected=2)],
+)
+def test_the_yaml_report_is_what_the_schema_says(schema: jsonschema.Draft202012Validator, given: Run) -> None:
+    schema.validate(yaml.safe_load(write_yaml(given)))
+
+
+@pytest.mark.parametrize("path", sorted(REPORTS.glob("*.yaml")), ids=lambda path: path.name)
+def test_what_was_published_is_what_the_schema_says(
+    schema: jsonschema.Draft202012Validator, path: Path
+) -> None:
+    """A schema that changes needs a new version, as long as a report of the old one is about."""
+    found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    schema.validate(found)
+    assert len(found["cases"]) == sum(found["counts"][outcome.value] for outcome in Outcome)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("verdict",), "fine"),
+        (("apiVersion",), "conformance.smi-mesh.io/v2"),
+        (("counts", "passed"), -1),
+        (("counts", "more"), 1),
+        (("cases", 0, "outcome"), "maybe"),
+        (("cases", 0, "level"), "some"),
+        (("groups", "split", "core", "result"), "good"),
+        (("groups", "other"), {}),
+        (("troubles",), "none"),
+    ],
+)
+def test_the_schema_refuses_what_is_not_a_report(
+    schema: jsonschema.Draft202012Validator, path: tuple[Any, ...], value: object
+) -> None:
+    report = yaml.safe_load(write_yaml(run(PASSED, FAILED)))
+    *way, last = path
+    place = report
+    for key in way:
+        place = place[key]
+    place[last] = value
+    assert not schema.is_valid(report)
+
+
+@pytest.mark.parametrize("field", ["counts", "cases", "verdict", "reproduce", "environment"])
+def test_the_schema_misses_what_is_not_there(schema: jsonschema.Draft202012Validator, field: str) -> None:
+    report = yaml.safe_load(write_yaml(run(PASSED)))
+    del report[field]
+    assert not schema.is_valid(report)
 
 
 def test_junit_is_well_formed_and_counts() -> None:
