@@ -22,6 +22,29 @@ class Load:
         """The last attempt to connect failed: taken only when there is nothing better."""
 
 
+class Ceiling:
+    """At most `limit` under way in all, as `count` finds them.
+
+    Counting costs in proportion to what there is, so it is done again only when as many have begun
+    as there was room for the last time: never too late, and far from the limit hardly ever.
+    """
+
+    __slots__ = ("_count", "_limit", "_room")
+
+    def __init__(self, limit: int, count: Callable[[], int]) -> None:
+        self._limit = limit
+        self._count = count
+        self._room = 0
+
+    def full(self) -> bool:
+        """Whether one more is too many. If it is not, it counts as begun."""
+        self._room -= 1
+        if self._room >= 0:
+            return False
+        self._room = self._limit - self._count() - 1
+        return self._room < 0
+
+
 class Loaded(Protocol):
     """Anything that leads to one endpoint."""
 

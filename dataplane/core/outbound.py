@@ -96,6 +96,10 @@ class Router:
                 return NoRoute(Outcome.NO_BACKEND, detail, service, split=chosen.split.name)
         return self._endpoint(destination.cluster or "", service, "")
 
+    def active(self) -> int:
+        """Requests and opaque connections under way to all endpoints."""
+        return sum(load.active for load in self._loads.values())
+
     def direct(self, host: str, port: int) -> Plan:
         """To an address the mesh knows nothing about, unchanged."""
         return Plan(Endpoint(host, port), load=self._load(host, port))

@@ -45,6 +45,7 @@ class Outcome(Enum):
     PEER_EXPIRED = (503, "peer-expired", "the server's certificate has expired")
     OVERFLOW = (503, "overflow", "too many requests to the server are under way")
     OVERLOAD = (503, "overload", "the proxy has no memory left for another request")
+    CROWDED = (503, "too-many-connections", "the proxy has no room for another connection")
     RESET = (502, "upstream-reset", "the server closed the connection before it answered")
     BAD_RESPONSE = (502, "bad-response", "the server's answer is not well-formed")
     RESPONSE_TIMEOUT = (504, "response-timeout", "the server did not answer in time")

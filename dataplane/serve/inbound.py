@@ -11,8 +11,9 @@ import logging
 import ssl
 from collections.abc import Callable, Sequence
 from typing import Final
+from weakref import WeakValueDictionary
 
-from dataplane.core.balance import Load
+from dataplane.core.balance import Ceiling, Load
 from dataplane.core.inbound import (
     CALLER_FIELDS,
     admit_connection,
@@ -84,7 +85,10 @@ class Inbound:
         )
         self._names = ServerNames(telemetry, "inbound")
         self.openings = Openings(_MAX_OPENINGS, serving.limits.remembered)
-        self._load = Load()
+        self._loads: WeakValueDictionary[str, Load] = WeakValueDictionary()
+        self._ceiling = Ceiling(
+            serving.limits.requests_to_app, lambda: sum(load.active for load in self._loads.values())
+        )
         self._logged: dict[str, float] = {}
         self._notes = telemetry.counter(
             "smi_mesh_admitted_by_note_total",
@@ -239,10 +243,17 @@ class Inbound:
         access = self.state.inbound
         return access.inbound.identity if access is not None else ""
 
-    @property
-    def load(self) -> Load:
-        """Requests under way to the app."""
-        return self._load
+    def load_of(self, peer: Peer | None) -> Load:
+        """Requests of one caller that are under way to the app; those without identity share it."""
+        key = peer.identity if peer is not None else ""
+        load = self._loads.get(key)
+        if load is None:
+            load = self._loads[key] = Load()
+        return load
+
+    def too_many(self, load: Load) -> bool:
+        """Whether one more request of a caller is; asked once for each."""
+        return load.active >= self.serving.limits.requests_per_peer or self._ceiling.full()
 
 
 class _Sides:
@@ -295,7 +306,7 @@ class _Opaque(asyncio.Protocol):
 class _Gate:
     """Gate of one caller's connection to one port of the app."""
 
-    __slots__ = ("_extra", "_inbound", "_peer", "_port", "_series", "_way")
+    __slots__ = ("_extra", "_inbound", "_load", "_peer", "_port", "_series", "_way")
 
     def __init__(
         self, inbound: Inbound, peer: Peer | None, port: int, transport: asyncio.BaseTransport
@@ -305,6 +316,7 @@ class _Gate:
         self._port = port
         self._extra = caller_fields(inbound.identity(), peer, caller_address(transport))
         self._series = inbound.telemetry.http_series(*inbound.labels(peer, port))
+        self._load = inbound.load_of(peer)
         self._way: Way | None = None
 
     def decide(self, head: RequestHead) -> Decision:
@@ -320,7 +332,7 @@ class _Gate:
             inbound.admitted(verdict)
         if inbound.serving.pressure.shedding:
             return self.refuse(failed(Outcome.OVERLOAD))
-        if inbound.load.active >= inbound.serving.limits.requests_to_app:
+        if inbound.too_many(self._load):
             return self.refuse(failed(Outcome.OVERFLOW))
         return self._way_to_app(verdict)
 
@@ -336,7 +348,7 @@ class _Gate:
             self._way = Way(
                 lane,
                 self._series,
-                self._inbound.load,
+                self._load,
                 extra=self._extra,
                 drop=CALLER_FIELDS,
                 drop_response=_OURS,

@@ -42,15 +42,19 @@ class Limits:
     pool_size: int = 128
     """Idle connections kept per endpoint."""
     requests_per_endpoint: int = 4096
-    """Requests under way to one endpoint; more are answered 503."""
+    """Requests and opaque connections under way to one endpoint; more are refused."""
+    requests_outbound: int = 16384
+    """Requests and opaque connections of the app under way to all endpoints; more are refused."""
     requests_to_app: int = 8192
     """Requests under way to the local app; more are answered 503."""
+    requests_per_peer: int = 4096
+    """Of these, the ones of one caller's identity."""
     descriptors: int = 65536
-    """Files and sockets open at once; also bounded by RLIMIT_NOFILE. Connections beyond are reset."""
+    """Files and sockets open at once; also bounded by RLIMIT_NOFILE. Connections beyond are refused."""
     memory: int = 1 << 30
     """Bytes of memory the proxy may use; also bounded by its container's limit."""
     memory_share: float = 0.85
-    """The part of that memory beyond which new requests are answered 503 and new connections reset."""
+    """The part of that memory beyond which new requests are answered 503 and new connections refused."""
     udp_flows: int = 4096
     """UDP flows held, each direction by itself; a datagram of one more is dropped."""
     udp_flows_per_peer: int = 1024

@@ -131,7 +131,8 @@ async def start(
     try:
         for factory, port in wanted:
             sock = _bind(settings.bind, port, shared=settings.workers > 1)
-            accept = pressure.guard(factory, telemetry)
+            answer = port != settings.mesh_port  # peer proxies try elsewhere
+            accept = pressure.guard(factory, telemetry, answer=answer)
             servers.append(await loop.create_server(accept, sock=sock, backlog=BACKLOG))
     except OSError:
         registry.stop()

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
+from dataplane.core.balance import Ceiling
 from dataplane.core.inbound import spoken_as
 from dataplane.core.openings import First, Openings
 from dataplane.core.outbound import NoRoute, Plan, Router
@@ -60,6 +61,7 @@ class Outbound:
         self._own = own
         self._original = original
         self._ways: dict[Plan, Way] = {}
+        self._ceiling = Ceiling(serving.limits.requests_outbound, router.active)
         self._names = ServerNames(telemetry, "outbound")
         self.openings = Openings(_MAX_OPENINGS, serving.limits.remembered)
 
@@ -121,8 +123,12 @@ class Outbound:
     def plan_opaque(self, to: Authority, target: Target) -> Plan | NoRoute:
         """One decision per connection (S13)."""
         if target.destination.cluster is None:
-            return self._router.direct(to.host, to.port)
-        return self._router.plan(target, None)
+            plan: Plan | NoRoute = self._router.direct(to.host, to.port)
+        else:
+            plan = self._router.plan(target, None)
+        if isinstance(plan, Plan) and self._too_many(plan):
+            return NoRoute(Outcome.OVERFLOW, "", plan.service, plan.backend)
+        return plan
 
     def relay(self, transport: asyncio.Transport, to: Authority, target: Target, data: bytes) -> None:
         """Relay opaque bytes."""
@@ -196,15 +202,21 @@ class Outbound:
         if target.destination.cluster is None:
             if (to.host, to.port) in self._own:
                 return self.refuse(failed(Outcome.LOOP))
-            return self._way(self._router.direct(to.host, to.port))
+            way = self._way(self._router.direct(to.host, to.port))
+            assert way.plan is not None
+            return Refusal(failed(Outcome.OVERFLOW), way.series) if self._too_many(way.plan) else way
         plan = self._router.plan(target, head)
         if isinstance(plan, NoRoute):
             series = self._telemetry.http_series(*_nowhere(plan))
             return Refusal(failed(plan.outcome, plan.detail), series)
         way = self._ways.get(plan) or self._way(plan)
-        if plan.load.active >= self.serving.limits.requests_per_endpoint:
+        if self._too_many(plan):
             return Refusal(failed(Outcome.OVERFLOW), way.series)
         return way
+
+    def _too_many(self, plan: Plan) -> bool:
+        """Whether one more is; asked once for each."""
+        return plan.load.active >= self.serving.limits.requests_per_endpoint or self._ceiling.full()
 
     def again(self, way: Way, tried: Sequence[Way]) -> Way | None:
         """A way to another endpoint of the same backend."""

@@ -14,14 +14,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from dataplane.core.outcome import Outcome, failed, render
 from dataplane.process import resident_bytes
 from dataplane.serve.limits import Limits
 from dataplane.serve.sockets import reset, stream
 from dataplane.telemetry import Telemetry
+from dataplane.wire.sniff import Spoken, sniff
 
 _CGROUP: Final = Path("/sys/fs/cgroup/memory.max")
 _RESERVE: Final = 64
 """Descriptors that are not for connections: logs, the controller, the admin port."""
+_MOST_ANSWERED: Final = _RESERVE // 2
+"""Connections at a time that get an answer before they are closed; the others are reset at once."""
+_NO_MEMORY: Final = render(failed(Outcome.OVERLOAD), close=True)
+_NO_ROOM: Final = render(failed(Outcome.CROWDED), close=True)
 _RELIEF: Final = 0.95
 """Shedding ends below this part of the mark, so that it does not flicker."""
 
@@ -29,12 +35,23 @@ _RELIEF: Final = 0.95
 class Pressure:
     """Asked at each request (`shedding`) and at each connection (`full`). One per proxy."""
 
-    __slots__ = ("_accepted", "_connections", "_memory", "_open", "_resident", "shedding")
+    __slots__ = (
+        "_accepted",
+        "_connections",
+        "_leaving",
+        "_memory",
+        "_open",
+        "_resident",
+        "_seconds",
+        "shedding",
+    )
 
     def __init__(self, limits: Limits, resident: Callable[[], int] = resident_bytes) -> None:
         self._connections = min(limits.descriptors, most_descriptors() - _RESERVE)
         self._memory = int(min(limits.memory, allowed_bytes()) * limits.memory_share)
         self._resident = resident
+        self._seconds = limits.sniff
+        self._leaving = 0
         self._open = 0
         self._accepted = 0
         self.shedding = False
@@ -56,12 +73,15 @@ class Pressure:
             self._accepted = 0
 
     def guard(
-        self, make: Callable[[], asyncio.Protocol], telemetry: Telemetry
+        self, make: Callable[[], asyncio.Protocol], telemetry: Telemetry, *, answer: bool
     ) -> Callable[[], asyncio.Protocol]:
-        """`make`, with connections turned away that there is no room for."""
+        """`make`, with connections turned away that there is no room for.
+
+        `answer`: tell those that speak HTTP why.
+        """
         shed = telemetry.counter(
             "smi_mesh_connections_refused_total",
-            "Connections reset when they were accepted, because there was no room.",
+            "Connections turned away when they were accepted, because there was no room.",
             ("reason",),
         )
 
@@ -69,9 +89,16 @@ class Pressure:
             if not self.full():
                 return make()
             shed.add(("memory" if self.shedding else "connections",))
-            return _TurnedAway()
+            if not answer or self._leaving >= _MOST_ANSWERED:
+                return _TurnedAway()
+            self._leaving += 1
+            return _Answered(_NO_MEMORY if self.shedding else _NO_ROOM, self._seconds, self._left)
 
         return accept
+
+    def _left(self) -> None:
+        """One that was to be answered is gone."""
+        self._leaving -= 1
 
 
 class _TurnedAway(asyncio.Protocol):
@@ -81,6 +108,44 @@ class _TurnedAway(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         reset(stream(transport))
+
+
+class _Answered(asyncio.Protocol):
+    """A connection that is told why it must go, if it asks in HTTP/1.1 before long."""
+
+    __slots__ = ("_answer", "_data", "_left", "_seconds", "_timer", "_transport")
+
+    def __init__(self, answer: bytes, seconds: float, left: Callable[[], None]) -> None:
+        self._answer = answer
+        self._seconds = seconds
+        self._left = left
+        self._data = b""
+        self._transport: asyncio.Transport = None  # type: ignore[assignment]  # set by connection_made
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = stream(transport)
+        self._timer = asyncio.get_running_loop().call_later(self._seconds, self._silent)
+
+    def data_received(self, data: bytes) -> None:
+        if not self._answer:
+            return  # the rest of a request that has its answer
+        self._data += data
+        spoken = sniff(self._data)
+        if spoken is Spoken.HTTP1:
+            self._transport.write(self._answer)
+            self._transport.write_eof()
+            self._answer = b""
+        elif spoken is not None:
+            reset(self._transport)
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._left()
+
+    def _silent(self) -> None:
+        reset(self._transport)
 
 
 def most_descriptors() -> int:

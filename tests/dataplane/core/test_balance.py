@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataplane.core.balance import Load, pick
+from dataplane.core.balance import Ceiling, Load, pick
 
 
 @dataclass(eq=False)
@@ -57,3 +57,35 @@ def test_a_suspect_is_taken_only_when_there_is_nothing_better(seed: int) -> None
     for choice in made:
         choice.load.suspect = True
     assert pick(made, draw) in made
+
+
+@given(st.lists(st.booleans(), max_size=200), st.integers(0, 8))
+def test_a_ceiling_is_never_exceeded_and_never_in_the_way(moves: list[bool], limit: int) -> None:
+    """True: one wants to begin; False: one ends."""
+    active = counted = 0
+
+    def count() -> int:
+        nonlocal counted
+        counted += 1
+        return active
+
+    ceiling = Ceiling(limit, count)
+    for begins in moves:
+        if not begins:
+            active -= active > 0
+            continue
+        full = ceiling.full()
+        assert full is (active >= limit)
+        active += not full
+
+
+def test_a_ceiling_far_away_is_hardly_looked_at() -> None:
+    calls: list[int] = []
+
+    def count() -> int:
+        calls.append(1)
+        return 0
+
+    ceiling = Ceiling(1000, count)
+    assert not any(ceiling.full() for _ in range(10_000))
+    assert len(calls) == 10

@@ -11,6 +11,7 @@ import pytest
 from dataplane.serve import pressure
 from dataplane.serve.limits import Limits
 from dataplane.serve.pressure import Pressure
+from smi.policy.snapshot import Protocol
 from tests.dataplane.serve.http import Echo, get, plain, read_message
 from tests.dataplane.serve.mesh import API, QUICK, Mesh, Pod, two_hops
 from tests.dataplane.waiting import until
@@ -35,9 +36,22 @@ async def test_requests_are_shed_before_memory_goes(net: Mesh) -> None:
     answer = await client.ask(get(API))
     assert (answer.status, answer.get("x-smi-mesh-reason")) == (503, "overload")
     late = await net.client(web.outbound)
+    answer = await late.ask(get(API, "/", "Content-Length: 3", method="POST"))
+    assert (answer.status, answer.get("x-smi-mesh-reason"), answer.get("connection")) == (
+        503,
+        "overload",
+        "close",
+    )
+    late.send(b"abc")
+    assert await late.closed() == b""
+    silent = await net.client(web.outbound)
     with pytest.raises(ConnectionResetError):
-        await late.closed()
-    assert shed(web) == 'smi_mesh_connections_refused_total{reason="memory"} 1'
+        await silent.closed()
+    opaque = await net.client(web.outbound)
+    opaque.send(b"\0\1\2")
+    with pytest.raises(ConnectionResetError):
+        await opaque.closed()
+    assert shed(web) == 'smi_mesh_connections_refused_total{reason="memory"} 3'
     squeezed._resident = resident
     await until(lambda: not squeezed.shedding)
     assert (await client.ask(get(API))).status == 200
@@ -63,9 +77,14 @@ async def test_connections_are_bounded(net: Mesh) -> None:
     bounded._connections = 1
     await until(lambda: bounded._open > 1)
     second = await net.client(web.outbound)
-    with pytest.raises(ConnectionResetError):
-        await second.closed()
-    assert shed(web) == 'smi_mesh_connections_refused_total{reason="connections"} 1'
+    answer = await second.ask(get(API))
+    assert (answer.status, answer.get("x-smi-mesh-reason")) == (503, "too-many-connections")
+    many = [await net.client(web.outbound) for _ in range(40)]
+    for client in many:  # the last of them at once, the others when they have said nothing
+        with pytest.raises(ConnectionResetError):
+            await client.closed()
+    assert bounded._leaving == 0
+    assert shed(web) == 'smi_mesh_connections_refused_total{reason="connections"} 41'
     assert (await first.ask(get(API))).status == 200
 
 
@@ -87,6 +106,87 @@ async def test_requests_to_the_app_are_bounded(net: Mesh) -> None:
     assert (answer.status, answer.get("x-smi-mesh-reason")) == (503, "overflow")
     go.set()
     assert [(await client.receive()).status for client in clients[:2]] == [200, 200]
+
+
+async def test_peers_that_are_turned_away_try_elsewhere(net: Mesh) -> None:
+    web, api = await two_hops(net, Echo("full"))
+    other = await net.pod("api")
+    other.admit(net.anything())
+    port = await net.serve(other.ip, Echo("free"))
+    [first] = web.state.cluster("shop/api:8080")
+    web.reach(API, [first, other.endpoint(port)])
+    api.running._serving.pressure._connections = -1
+    client = await net.client(web.outbound)
+    assert [(await client.ask(get(API))).body for _ in range(10)] == [b"free"] * 10
+
+
+async def held(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+    """Takes a request and never answers."""
+    await read_message(reader)
+    await asyncio.Event().wait()
+
+
+async def test_all_requests_of_the_app_together_are_bounded(net: Mesh) -> None:
+    net.limits = replace(QUICK, requests_outbound=4)
+    web, api = await two_hops(net, held)
+    port = await net.serve(api.ip, Echo())
+    web.reach(OTHER, [api.endpoint(port)], service="shop/other")
+    clients = [await net.client(web.outbound) for _ in range(4)]
+    for client in clients[:3]:
+        client.send(get(API))
+    await until(lambda: sum(load.active for load in web.loads()) == 3)
+    for _ in range(3):  # there is room for one at a time
+        assert (await clients[3].ask(get(OTHER))).status == 200
+    clients[3].send(get(API))
+    await until(lambda: sum(load.active for load in web.loads()) == 4)
+    late = await net.client(web.outbound)
+    answer = await late.ask(get(OTHER))
+    assert (answer.status, answer.get("x-smi-mesh-reason")) == (503, "overflow")
+    clients[0].reset()
+    await until(lambda: sum(load.active for load in web.loads()) == 3)
+    assert (await late.ask(get(OTHER))).status == 200
+
+
+async def test_opaque_connections_count_too(net: Mesh) -> None:
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(100):
+            writer.write(data)
+
+    net.limits = replace(QUICK, requests_outbound=2)
+    web = await net.pod("web", original=lambda _: ("10.96.0.9", 5432))
+    db = await net.pod("db")
+    db.admit(net.anything())
+    port = await net.serve(db.ip, echo)
+    web.reach("10.96.0.9:5432", [db.endpoint(port)], service="shop/db", protocol=Protocol.TCP)
+    for _ in range(2):
+        client = await net.client(web.outbound)
+        client.send(b"x")
+        assert await client.read(1) == b"x"
+    late = await net.client(web.outbound)
+    with pytest.raises(ConnectionResetError):
+        await late.closed()
+    assert {reason for one in web.telemetry._tcp.values() for reason in one.closed} == {"overflow"}
+
+
+async def test_one_caller_leaves_room_for_others(net: Mesh) -> None:
+    net.limits = replace(QUICK, requests_per_peer=2, requests_to_app=3)
+    busy = Echo(answer=lambda _: asyncio.Event().wait())  # type: ignore[arg-type,return-value]  # never answers
+    web, api = await two_hops(net, busy)
+    other = await net.pod("other")
+    api.admit(net.anything(), net.anything("other", "shop/other"))
+    port = await net.serve(api.ip, Echo())
+    for pod in (web, other):
+        pod.admit()
+        pod.reach(OTHER, [api.endpoint(port)], service="shop/other")
+    greedy = [await net.client(web.outbound) for _ in range(3)]
+    for client in greedy[:2]:
+        client.send(get(API))
+    await until(lambda: len(busy.seen) == 2)
+    answer = await greedy[2].ask(get(OTHER))
+    assert (answer.status, answer.get("x-smi-mesh-reason")) == (503, "overflow")
+    polite = await net.client(other.outbound)
+    for _ in range(5):
+        assert (await polite.ask(get(OTHER))).status == 200
 
 
 async def test_a_stuck_server_does_not_slow_others(net: Mesh) -> None:
