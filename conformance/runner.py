@@ -52,7 +52,7 @@ class Progress:
         self.listen(self)
 
 
-class _Queue:
+class Queue:
     """Cases still to be run, by the state of the site they need."""
 
     def __init__(self, entries: Iterable[Entry]) -> None:
@@ -63,6 +63,7 @@ class _Queue:
             waiting.sort(key=lambda entry: -entry.case.seconds)  # the long ones first: they end the run
 
     def take(self, access: Access) -> Entry | None:
+        """The next case for a site in this state, else one of the other state; None at the end."""
         other: Access = "closed" if access == "open" else "open"
         for state in (access, other):
             if self._waiting[state]:
@@ -86,7 +87,7 @@ async def run_cases(
 
     `fresh` gives every case a site of its own (slow; for meshes that cannot be trusted to forget).
     """
-    queue = _Queue(entries)
+    queue = Queue(entries)
     count = min(parallel, len(queue.rest()))
     async with aiohttp.ClientSession(trust_env=False) as session:
         shared = _Shared(kube, Reach(kube, session), Kinds(kube), plan, queue, progress, fresh)
@@ -101,7 +102,7 @@ class _Shared:
     reach: Reach
     kinds: Kinds
     plan: Plan
-    queue: _Queue
+    queue: Queue
     progress: Progress
     fresh: bool
     sites: int = 0
@@ -137,7 +138,7 @@ class _Worker:
         self._shared.progress.say(self._number, entry.id)
         began = time.monotonic()
         mesh = ClusterMesh(site, entry)
-        outcome, message = await _judge(entry, mesh)
+        outcome, message = await judge(entry, mesh)
         seconds = time.monotonic() - began
         await self._tidy(site, mesh)
         return Result(entry.case, entry.source, outcome, seconds, message, site.name)
@@ -190,7 +191,8 @@ class _Worker:
             self._shared.progress.trouble(f"namespaces {site.name} and {site.second} may be left: {error!r}")
 
 
-async def _judge(entry: Entry, mesh: ClusterMesh) -> tuple[Outcome, str]:
+async def judge(entry: Entry, mesh: ClusterMesh) -> tuple[Outcome, str]:
+    """Run one case to its outcome, and say why it is not a pass. Only what the mesh did fails a case."""
     limit = entry.case.seconds
     try:
         async with asyncio.timeout(limit):

@@ -134,7 +134,7 @@ class ClusterMesh(Mesh):
         raise DriverError(f"{path}: somebody else changes it all the time")
 
     def _note_change(self, path: str, before: Object) -> None:
-        if any(_same(path, made) for made in self.traces.made):
+        if any(same_object(path, made) for made in self.traces.made):
             return
         if before.get("kind") == "Namespace":
             self.traces.namespaces.setdefault(path, before["metadata"])
@@ -187,7 +187,7 @@ class ClusterMesh(Mesh):
 
     async def delete(self, kind: str, name: str, *, namespace: str | None = None) -> None:
         path = await self._site.kinds.path(kind, name, namespace or self.namespace)
-        if not any(_same(path, made) for made in self.traces.made):
+        if not any(same_object(path, made) for made in self.traces.made):
             self.traces.spoilt = True
         await self._site.remove([path])
 
@@ -412,7 +412,7 @@ def _verdict(what: str, error: KubeError) -> Exception:
     return DriverError(f"{what}: {error.message}")
 
 
-def _same(path: str, other: str) -> bool:
+def same_object(path: str, other: str) -> bool:
     """Whether two paths name one object, perhaps in different versions of its group."""
     return _versionless(path) == _versionless(other)
 

@@ -10,12 +10,12 @@ from conformance.case import Case, Level, Run
 from conformance.collect import Entry, parse_steps
 from conformance.driver import DriverError
 from conformance.drivers import world
-from conformance.drivers.cluster import _same, converge
+from conformance.drivers.cluster import converge, same_object
 from conformance.drivers.kinds import age
 from conformance.expect import ExpectationError
 from conformance.profiles import known
 from conformance.report import Outcome
-from conformance.runner import _judge, _Queue
+from conformance.runner import Queue, judge
 from conformance.suite import Options, reproduce
 
 
@@ -55,7 +55,7 @@ def entry(name: str, run: Run = fine, access: Any = "open", seconds: float = 60.
     ],
 )
 async def test_only_the_mesh_can_fail_a_case(run: Run, outcome: Outcome, text: str) -> None:
-    found, message = await _judge(entry("x", run, seconds=0.1), None)  # type: ignore[arg-type]
+    found, message = await judge(entry("x", run, seconds=0.1), None)  # type: ignore[arg-type]
     assert found is outcome
     assert message.startswith(text)
 
@@ -66,16 +66,16 @@ async def test_converging_tells_the_last_failure() -> None:
 
 
 def test_a_worker_keeps_to_its_state_while_it_can() -> None:
-    queue = _Queue([entry("a"), entry("b", access="closed"), entry("c"), entry("long", seconds=90)])
+    queue = Queue([entry("a"), entry("b", access="closed"), entry("c"), entry("long", seconds=90)])
     taken = [queue.take("open") for _ in range(5)]
     assert [item.case.name if item else None for item in taken] == ["long", "a", "c", "b", None]
 
 
 def test_one_object_has_one_path_whatever_the_version() -> None:
     one = "/apis/split.smi-spec.io/v1alpha1/namespaces/x/trafficsplits/web"
-    assert _same(one, one.replace("v1alpha1", "v1alpha4"))
-    assert not _same(one, one.replace("/web", "/api"))
-    assert not _same("/api/v1/namespaces/a", "/api/v1/namespaces/b")
+    assert same_object(one, one.replace("v1alpha1", "v1alpha4"))
+    assert not same_object(one, one.replace("/web", "/api"))
+    assert not same_object("/api/v1/namespaces/a", "/api/v1/namespaces/b")
 
 
 def test_versions_are_ordered_as_kubernetes_does() -> None:
