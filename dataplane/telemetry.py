@@ -35,7 +35,21 @@ MILLISECONDS: Final = (
 """Upper bounds, inclusive, of the buckets that durations are counted in: every dialect's are among them."""
 SECONDS: Final = tuple(bound / 1000 for bound in MILLISECONDS)
 LATENCY_BUCKETS: Final = (
-    *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
 )
 """Upper bounds in seconds of our own histogram."""
 SIZES: Final = (
@@ -148,10 +162,13 @@ class HttpSeries:
             same.response_sizes[bisect_left(SIZES, response_bytes)] += 1
 
     def example(self, outcome: Outcome, trace: str, seconds: float, now: float, time: float) -> None:
-        """Show trace `trace` for an exchange just observed; `now` as `exemplar_due`, `time` Unix time."""
+        """Show trace `trace` ("": it has none) for an exchange just observed.
+
+        `now` as `exemplar_due`; `time` is Unix time.
+        """
         self.exemplar_due = now + EXEMPLAR_SECONDS
         same = self.exchanges.get(outcome)
-        if same is not None:
+        if trace and same is not None:
             same.exemplars[bisect_left(SECONDS, seconds)] = Exemplar(trace, seconds, time)
 
     def _first(self, status: int, reason: str, grpc: str) -> Exchanges:

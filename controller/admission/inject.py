@@ -199,7 +199,7 @@ def _metrics(pod: Pod, usual: str) -> str:
 def _workload(pod: Pod) -> Workload:
     metadata = pod.get("metadata") or {}
     owners = metadata.get("ownerReferences") or ()
-    manages = next((owner for owner in owners if owner.get("controller")), {})
+    manages: Mapping[str, Any] = next((owner for owner in owners if owner.get("controller")), {})
     labels = {str(key): str(value) for key, value in (metadata.get("labels") or {}).items()}
     return workload_of(labels, (str(manages.get("kind") or ""), str(manages.get("name") or "")))
 

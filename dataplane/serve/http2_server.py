@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Sequence
-from time import perf_counter
+from time import perf_counter, time
 from typing import Any, Final
 
 from dataplane.core.answer import grpc_answer, grpc_end, grpc_timeout, is_grpc, plain_answer
 from dataplane.core.outcome import LOST, UNPROCESSED, Outcome, Reply, failed, malformed
 from dataplane.core.retry import Loss, may_retry
+from dataplane.core.traces import trace_of
 from dataplane.serve.http2_client import UpstreamLink
 from dataplane.serve.http2_link import Link
 from dataplane.serve.http_server import CLIENT_GONE, TRUNCATED, Decision, Gate, Refusal, Serving, Way
@@ -200,6 +201,7 @@ class Exchange:
         "_answered",
         "_connects",
         "_down",
+        "_downloaded",
         "_grpc",
         "_grpc_status",
         "_head",
@@ -215,6 +217,7 @@ class Exchange:
         "_unwanted",
         "_up",
         "_up_stream",
+        "_uploaded",
         "_way",
         "deadline",
     )
@@ -234,6 +237,8 @@ class Exchange:
         self._answered = False
         self._status = 0
         self._grpc_status = ""
+        self._uploaded = 0  # bytes of the request's body
+        self._downloaded = 0  # of the response's
         self._connects = self._resent = 0
         self._tried: Sequence[Way] = ()
         self._timer: asyncio.TimerHandle | None = None
@@ -327,6 +332,7 @@ class Exchange:
     def request_data(self, data: bytes, end: bool) -> bool:
         """Whether the bytes are on their way, or of no use."""
         self._touch()
+        self._uploaded += len(data)
         kept, up_stream = self._kept, self._up_stream
         if kept is not None and (up_stream is None or not self._answered):
             self._kept_size += len(data)
@@ -376,6 +382,7 @@ class Exchange:
             self._complete()
 
     def response_data(self, data: bytes, end: bool) -> bool:
+        self._downloaded += len(data)
         framed = self._down.connection.send_data(self._stream, data, end=end)
         if end:
             self._complete()
@@ -545,7 +552,11 @@ class Exchange:
         self._stop_timer()
         if way is not None:
             way.load.active -= 1
-            way.series.observe(self._status, reason, perf_counter() - self._started, self._grpc_status)
+            now, series = perf_counter(), way.series
+            took, status, grpc = now - self._started, self._status, self._grpc_status
+            series.observe(status, reason, took, grpc, self._uploaded, self._downloaded)
+            if now >= series.exemplar_due:
+                series.example((status, reason, grpc), trace_of(self._head.header), took, now, time())
 
     def _note(self, fields: Fields) -> None:
         """Remember how a gRPC call ended."""

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from time import perf_counter
+from time import perf_counter, time
 from typing import Any, Final, Protocol
 
 from dataplane.core.balance import Load
@@ -21,6 +21,7 @@ from dataplane.core.outbound import Plan
 from dataplane.core.outcome import LOST, UNPROCESSED, Outcome, Reply, failed, malformed, render
 from dataplane.core.request_ids import RequestIds
 from dataplane.core.retry import Loss, may_retry
+from dataplane.core.traces import trace_of
 from dataplane.serve.http_client import Upstream
 from dataplane.serve.limits import Limits
 from dataplane.serve.pool import ConnectFailed, Lane, avoid
@@ -142,6 +143,7 @@ class Downstream(asyncio.Protocol):
         "_close",
         "_connects",
         "_discarded",
+        "_downloaded",
         "_eof",
         "_gate",
         "_head",
@@ -156,6 +158,7 @@ class Downstream(asyncio.Protocol):
         "_status",
         "_transport",
         "_tried",
+        "_uploaded",
         "_upstream",
         "_way",
         "deadline",
@@ -180,6 +183,8 @@ class Downstream(asyncio.Protocol):
         self._upstream: Upstream | None = None
         self._started = 0.0
         self._status = 0
+        self._uploaded = 0  # bytes of the request's body that were sent on, if it has one
+        self._downloaded = 0  # of the response's body, once it has begun
         self._answered = False  # the final response's head has been relayed
         self._close = False  # the connection ends with this exchange
         self._payload = b""  # the part of the body that went out with the head
@@ -394,6 +399,8 @@ class Downstream(asyncio.Protocol):
                 return
         self._state = _EXCHANGE
         self._upstream = upstream
+        if body is not None:
+            self._uploaded = len(self._payload)
         serving = self._serving
         block = write_request(head, way.extra, way.drop, serving.ids.next, self._payload)
         complete = body is None or body.done
@@ -418,6 +425,7 @@ class Downstream(asyncio.Protocol):
         limits = self._serving.limits
         self.deadline = self._serving.registry.now + (limits.response if body.done else limits.stall)
         self._replayable = False
+        self._uploaded += len(data)
         upstream.send(data, complete=body.done)
 
     # --- from the upstream -----------------------------------------------------------------------
@@ -427,7 +435,7 @@ class Downstream(asyncio.Protocol):
             self._transport.write(write_response(head, b"", self._way.drop_response))
 
     def answer(self, head: ResponseHead, data: bytes) -> None:
-        way, registry = self._way, self._serving.registry
+        way, registry, size = self._way, self._serving.registry, len(data) - head.end
         assert way is not None
         if registry.draining:
             self._close = True
@@ -436,7 +444,11 @@ class Downstream(asyncio.Protocol):
         self._transport.write(data)
         self._way = self._upstream = None
         way.load.active -= 1
-        way.series.observe(head.status, "", perf_counter() - self._started)
+        now = perf_counter()
+        uploaded = 0 if self._body is None else self._uploaded
+        way.series.observe(head.status, "", now - self._started, "", uploaded, size)
+        if now >= way.series.exemplar_due:
+            self._example(way.series, head.status, "", now)
         if self._body is not None and not self._body.done:
             self._linger()
         elif self._close:
@@ -457,6 +469,7 @@ class Downstream(asyncio.Protocol):
             return False
         self._answered = True
         self._status = head.status
+        self._downloaded = len(data)
         decoded = self._head.minor == 0 and isinstance(body, Chunked)
         if decoded or self._serving.registry.draining or isinstance(body, UntilClose):
             self._close = True
@@ -466,6 +479,7 @@ class Downstream(asyncio.Protocol):
         return True
 
     def relay(self, data: bytes) -> None:
+        self._downloaded += len(data)
         self.deadline = self._serving.registry.now + self._serving.limits.stall
         self._transport.write(data)
 
@@ -682,7 +696,17 @@ class Downstream(asyncio.Protocol):
         way, self._way = self._way, None
         if way is not None:
             way.load.active -= 1
-            way.series.observe(status, reason, perf_counter() - self._started)
+            now = perf_counter()
+            uploaded = 0 if self._body is None else self._uploaded
+            downloaded = self._downloaded if self._answered else 0
+            way.series.observe(status, reason, now - self._started, "", uploaded, downloaded)
+            if now >= way.series.exemplar_due:
+                self._example(way.series, status, reason, now)
+
+    def _example(self, series: HttpSeries, status: int, reason: str, now: float) -> None:
+        """Have the metrics show the request's trace, if it says of which it is part."""
+        trace = trace_of(self._head.header)
+        series.example((status, reason, ""), trace, now - self._started, now, time())
 
     def _observe(self, status: int, reason: str) -> None:
         if self._way is not None:
