@@ -303,11 +303,23 @@ def find_response(data: bytes) -> ResponseHead | None:
         _check_size(lines, end)
     head = ResponseHead(int(status), reason or b"", 1 if minor == b"1" else 0, lines, end)
     low = lines.lower()
-    noted = _NOTED.search(low)
-    if noted is not None:
-        _note(head, low, noted)
-    if head.minor and not head.own and len(head.lines) == len(lines):
-        head.verbatim = True
+    length, start, stop = b"", 0, 0
+    for noted in _NOTED.finditer(low):
+        form = noted.lastindex
+        if form == 1 and not length:
+            length = noted[1]
+        elif form == 2 and not stop and head.minor:
+            start, stop = noted.span()
+        else:  # more than a plain length and keep-alive
+            _note(head, low, _NOTED.search(low))
+            head.verbatim = head.minor > 0 and not head.own and len(head.lines) == len(lines)
+            return head
+    if length:
+        head.content_length = int(length)
+    if stop:
+        head.lines = lines[:start] + lines[stop:]
+    else:
+        head.verbatim = head.minor > 0
     return head
 
 
