@@ -147,6 +147,12 @@ async def start(
         )
         udp.intercept(intercepted, outbound_udp, replies)
     _register(telemetry, serving, peers, app)
+    telemetry.gauge(
+        "smi_mesh_requests_active",
+        "Requests and opaque connections under way.",
+        ("direction",),
+        lambda: [(("outbound",), router.active), (("inbound",), inbound.load.active)],
+    )
     telemetry.gauge("smi_mesh_udp_flows", "UDP flows held.", ("direction",), udp.held)
     return Running(serving, servers, router, peers, app, udp)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from dataplane.telemetry import Exchanges
 from tests.dataplane.serve import grpc_app
-from tests.dataplane.serve.http import Echo, get, plain
+from tests.dataplane.serve.http import Echo, Message, get, plain
 from tests.dataplane.serve.mesh import API, Mesh, Pod, two_hops
 from tests.dataplane.serve.test_grpc import _shop
+from tests.dataplane.waiting import until
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 TRACEPARENT = f"traceparent: 00-{TRACE}-00f067aa0ba902b7-01"
@@ -79,3 +82,27 @@ async def test_both_ends_name_each_other(net: Mesh) -> None:
     assert (there.direction, there.peer, there.pod) == ("outbound", api.identity, "shop/api-1")
     assert (there.service, there.backend, there.split) == ("shop/api", "", "")
     assert (here.direction, here.peer, here.pod) == ("inbound", web.identity, "shop/web-1")
+
+
+async def test_requests_under_way_are_shown(net: Mesh) -> None:
+    release = asyncio.Event()
+
+    async def answer(_message: Message) -> bytes:
+        await release.wait()
+        return plain("done")
+
+    web, api = await two_hops(net, Echo(answer=answer))
+    client = await net.client(web.outbound)
+    client.send(get(API, "/"))
+
+    def shown(pod: Pod, direction: str, active: int) -> bool:
+        return (
+            f'smi_mesh_requests_active{{direction="{direction}"}} {active}\n'.encode()
+            in pod.telemetry.render()
+        )
+
+    await until(lambda: shown(api, "inbound", 1))
+    assert shown(web, "outbound", 1)
+    release.set()
+    await client.receive()
+    await until(lambda: shown(api, "inbound", 0) and shown(web, "outbound", 0))
