@@ -21,6 +21,10 @@ _BLOCK = _WRITER.write(
 )
 _ANSWER = Writer().write([(b":status", b"200"), (b"content-length", b"1")])
 
+_NAMES = b"\0\0\0\x0c\0\x0a\0\0\x07db.shop" + b"\0\x2b\0\3\2\3\4"
+_HELLO = b"\3\3" + bytes(32) + b"\0\0\2\x13\1\1\0" + len(_NAMES).to_bytes(2) + _NAMES
+_RECORD = b"\1" + len(_HELLO).to_bytes(3) + _HELLO
+
 SEEDS: dict[str, tuple[bytes, ...]] = {
     "http1_request": (
         b"GET /a?b HTTP/1.1\r\nHost: a:80\r\nX: y\r\n\r\n",
@@ -52,6 +56,10 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
     "names": (b"api.shop:8080", b"[::1]:80", b"http://a:1/b?c", b"GET / HTTP/1.1\r\n", b"\x16\x03\x01"),
     "path": (b"/a/../b//c?d=/../", b"/%61%2f%2e%2E/x", b"*", b"/a;b/\xc0\xaf", b"/%252e"),
     "datagrams": (b"\0\0\0\1\0\2\0ab" + b"\0\0\0\1\0\0\1",),
+    "hello": (
+        b"\x16\3\1" + len(_RECORD).to_bytes(2) + _RECORD,
+        b"\x16\3\1\0\7" + _RECORD[:7] + b"\x16\3\3" + (len(_RECORD) - 7).to_bytes(2) + _RECORD[7:],
+    ),
     "codec": tuple(
         json.dumps(value).encode()
         for value in (

@@ -18,6 +18,7 @@ import atheris  # type: ignore[import-not-found]  # dependency group `fuzz`, not
 with atheris.instrument_imports(include=["dataplane.wire", "smi.policy"]):
     from dataplane.wire.authority import parse_authority, split_absolute
     from dataplane.wire.body import Chunked
+    from dataplane.wire.client_hello import server_name
     from dataplane.wire.datagrams import Decoder
     from dataplane.wire.errors import BadMessage
     from dataplane.wire.http1 import parse_request, parse_response, write_request, write_response
@@ -49,7 +50,7 @@ def http1_request(data: bytes) -> None:
     again = parse_request(write_request(head, b""))
     assert (again.method, again.target, again.host) == (head.method, head.target, head.host)
     assert again.content_length == head.content_length
-    assert again.headers == head.headers
+    assert again.fields == head.fields
 
 
 def http1_response(data: bytes) -> None:
@@ -164,6 +165,18 @@ def codec(data: bytes) -> None:
         assert decode(encode(decoded)) == decoded  # type: ignore[arg-type,operator]  # the pairs belong together
 
 
+def hello(data: bytes) -> None:
+    """More bytes never change a name that was found, and a name is one."""
+    ends = sorted({*range(min(len(data), 8)), len(data) // 2, len(data)})
+    found = [server_name(data[:end]) for end in ends]
+    known = [name for name in found if name is not None]
+    assert len(set(known)) <= 1, known
+    assert all(name is None for name in found[: len(found) - len(known)])
+    for name in known:
+        assert name == name.lower()
+        assert not set(name) - set("abcdefghijklmnopqrstuvwxyz0123456789.-_")
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target
     for target in (
@@ -177,6 +190,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         names,
         path,
         datagrams,
+        hello,
         codec,
     )
 }
