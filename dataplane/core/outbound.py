@@ -100,11 +100,6 @@ class Router:
         """Requests and opaque connections under way to all endpoints."""
         return sum(load.active for load in self._loads.values())
 
-    @property
-    def active(self) -> int:
-        """Requests and connections under way to all endpoints together."""
-        return sum(load.active for load in self._loads.values())
-
     def direct(self, host: str, port: int) -> Plan:
         """To an address the mesh knows nothing about, unchanged."""
         return Plan(Endpoint(host, port), load=self._load(host, port))

@@ -151,7 +151,7 @@ async def start(
         "smi_mesh_requests_active",
         "Requests and opaque connections under way.",
         ("direction",),
-        lambda: [(("outbound",), router.active), (("inbound",), inbound.load.active)],
+        lambda: [(("outbound",), router.active()), (("inbound",), inbound.load.active)],
     )
     telemetry.gauge("smi_mesh_udp_flows", "UDP flows held.", ("direction",), udp.held)
     return Running(serving, servers, router, peers, app, udp)
