@@ -86,9 +86,7 @@ class Inbound:
         self._names = ServerNames(telemetry, "inbound")
         self.openings = Openings(_MAX_OPENINGS, serving.limits.remembered)
         self._loads: WeakValueDictionary[str, Load] = WeakValueDictionary()
-        self._ceiling = Ceiling(
-            serving.limits.requests_to_app, lambda: sum(load.active for load in self._loads.values())
-        )
+        self._ceiling = Ceiling(serving.limits.requests_to_app, self.active)
         self._logged: dict[str, float] = {}
         self._notes = telemetry.counter(
             "smi_mesh_admitted_by_note_total",
@@ -242,6 +240,10 @@ class Inbound:
         """Our own SPIFFE id, as the config names it."""
         access = self.state.inbound
         return access.inbound.identity if access is not None else ""
+
+    def active(self) -> int:
+        """Requests under way to the app."""
+        return sum(load.active for load in self._loads.values())
 
     def load_of(self, peer: Peer | None) -> Load:
         """Requests of one caller that are under way to the app; those without identity share it."""

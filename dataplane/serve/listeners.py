@@ -149,9 +149,9 @@ async def start(
     _register(telemetry, serving, peers, app)
     telemetry.gauge(
         "smi_mesh_requests_active",
-        "Requests and opaque connections under way.",
+        "Requests under way; outbound with opaque connections.",
         ("direction",),
-        lambda: [(("outbound",), router.active()), (("inbound",), inbound.load.active)],
+        lambda: [(("outbound",), router.active()), (("inbound",), inbound.active())],
     )
     telemetry.gauge("smi_mesh_udp_flows", "UDP flows held.", ("direction",), udp.held)
     return Running(serving, servers, router, peers, app, udp)
