@@ -104,6 +104,29 @@ spec:
 """
 
 
+ASKER = f"""
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: asker, namespace: {NAMESPACE}}}
+spec:
+  replicas: 1
+  selector: {{matchLabels: {{app: asker}}}}
+  template:
+    metadata:
+      labels: {{app: asker}}
+      annotations:
+        smi-mesh.io/exclude-inbound-ports: "9000"
+        smi-mesh.io/workers: "2"
+    spec:
+      serviceAccountName: web
+      terminationGracePeriodSeconds: 5
+      containers:
+      - name: app
+        image: smi-mesh/echo
+        env: [{{name: NAME, value: asker}}]
+"""
+
+
 @pytest.fixture(scope="module")
 def clocks(cluster: Cluster) -> Iterator[Cluster]:
     """The cluster with two UDP servers behind one Service."""
@@ -312,3 +335,20 @@ def _has_pod(node: Path, cluster: Cluster) -> bool:
     ip = cluster.pods("web")[0]["status"]["podIP"]
     wanted = socket.inet_aton(ip)[::-1].hex().upper()  # as /proc/net/route writes it
     return wanted in in_namespace(node, Path("/proc/thread-self/net/route").read_text)
+
+
+def test_two_workers_share_the_flows_of_a_pod(mesh: Cluster) -> None:
+    """Each has transparent sockets of its own, and carriers of its own to each of the two servers."""
+    mesh.kubectl("apply", "-f", "-", text=ASKER)
+    try:
+        mesh.wait_ready("asker", 1)
+        allow(mesh)
+        results = flows(mesh, "asker", count=60, concurrency=10, send=["a", "b", "c"])
+        assert [len(result["received"]) for result in results] == [3] * 60
+        assert all(len({text.split()[0] for text in result["received"]}) == 1 for result in results)
+        assert served(results).keys() == set(SERVERS)
+        assert metric(mesh, "asker", "smi_mesh_workers") == 2
+        assert metric(mesh, "asker", "smi_mesh_udp_flows_total", direction="outbound") == 60
+        assert metric(mesh, "asker", "smi_mesh_tls_handshakes_total", side="client") == 4
+    finally:
+        mesh.kubectl("delete", "-f", "-", text=ASKER)
