@@ -157,7 +157,15 @@ class Upstream(asyncio.Protocol):
                 head = find_response(data)
                 if head is None:
                     self._head(exchange, data)
-                elif not self._whole(exchange, head, data):
+                elif self._whole(head, len(data)):
+                    self.exchange = None
+                    if head.close or self.lost or not self._request_done:
+                        self.transport.close()
+                    else:
+                        self.reused = True
+                        self.lane.give_back(self)
+                    exchange.answer(head, data)
+                else:
                     self._headed(exchange, head, data[head.end :])
         except BadMessage:
             self._fail(Outcome.BAD_RESPONSE)
@@ -194,26 +202,14 @@ class Upstream(asyncio.Protocol):
         self._buffer = b""
         self._headed(exchange, parse_response(data[:end]), data[end:])
 
-    def _whole(self, exchange: Exchange, head: ResponseHead, data: bytes) -> bool:
-        """Take the shortest way if this is the final response, with all of its body and nothing behind it.
-
-        Otherwise nothing was done.
-        """
+    def _whole(self, head: ResponseHead, size: int) -> bool:
+        """Whether these `size` bytes are a final head, all of its body and nothing else."""
         length, status = head.content_length, head.status
         if status < 200 or status > 501:  # those the exchange may have to refuse
             return False
         if status == 204 or status == 304 or self._method == b"HEAD":
-            length = 0
-        if length is None or head.end + length != len(data) or length < 0:
-            return False
-        self.exchange = None
-        if head.close or self.lost or not self._request_done:
-            self.transport.close()
-        else:
-            self.reused = True
-            self.lane.give_back(self)
-        exchange.answer(head, data)
-        return True
+            return head.end == size
+        return length is not None and length >= 0 and head.end + length == size
 
     def _headed(self, exchange: Exchange, head: ResponseHead, rest: bytes) -> None:
         """A head has arrived, and behind it `rest`."""

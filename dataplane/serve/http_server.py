@@ -211,7 +211,16 @@ class Downstream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         state = self._state
         if state is _IDLE and self._inbox.fresh and not self._blocked and not self._advancing:
-            if self._take_whole(data):
+            try:
+                head = find_request(data)
+                if head is not None:
+                    if head.end == len(data):
+                        self._begin(head)
+                    else:
+                        self._begin_before(head, data[head.end :])
+                    return
+            except BadMessage as error:
+                self._malformed(error)
                 return
         elif state is _EXCHANGE and self._body is not None and not self._body.done:
             self._send_body(data)
@@ -297,23 +306,12 @@ class Downstream(asyncio.Protocol):
         if self._eof and self._state is _IDLE and not self._blocked:
             self._end()
 
-    def _take_whole(self, data: bytes) -> bool:
-        """Begin the next request if all of its head is here; otherwise nothing was done.
-
-        What is behind it waits in the inbox, which was empty.
-        """
-        try:
-            head = find_request(data)
-            if head is None:
-                return False
-            if head.end != len(data):
-                self._inbox.add(data[head.end :])
-            self._begin(head)
-            if not self._inbox.fresh and len(self._inbox) > self._serving.limits.buffered:
-                self.pause()
-        except BadMessage as error:
-            self._malformed(error)
-        return True
+    def _begin_before(self, head: RequestHead, rest: bytes) -> None:
+        """Begin a request, behind whose head there is something already."""
+        self._inbox.add(rest)
+        self._begin(head)
+        if len(self._inbox) > self._serving.limits.buffered:
+            self.pause()
 
     def _take_head(self) -> bool:
         """Begin the next request; False while its head is incomplete. Raises BadMessage."""
@@ -339,8 +337,15 @@ class Downstream(asyncio.Protocol):
         if self._tried:
             self._tried = []
         decision = self._gate.decide(head)
-        if type(decision) is Way:
-            self._go(decision)
+        if type(decision) is Way:  # as `_go`, which most requests need not call
+            self._way = decision
+            decision.load.active += 1
+            upstream = decision.lane.take()
+            if upstream is not None:
+                self._send(decision, upstream)
+            else:
+                self._wait()
+                self._serving.tasks.start("connect", self._connect(decision))
         elif isinstance(decision, (Way, Refusal, HandOver)):
             self._act(decision)
         else:
@@ -435,12 +440,14 @@ class Downstream(asyncio.Protocol):
             self._transport.write(write_response(head, b"", self._way.drop_response))
 
     def answer(self, head: ResponseHead, data: bytes) -> None:
-        way, registry, size = self._way, self._serving.registry, len(data) - head.end
+        way, serving, size = self._way, self._serving, len(data) - head.end
         assert way is not None
-        if registry.draining:
+        if serving.registry.draining:
             self._close = True
-        if self._close or not head.verbatim or self._head.minor == 0:
+        if self._close or self._head.minor == 0:
             data = write_response(head, self._persistence(), way.drop_response, body=data[head.end :])
+        elif not head.verbatim:
+            data = write_response(head, b"", way.drop_response, False, data[head.end :])
         self._transport.write(data)
         self._way = self._upstream = None
         way.load.active -= 1
@@ -453,8 +460,12 @@ class Downstream(asyncio.Protocol):
             self._linger()
         elif self._close:
             self._end()
-        else:
+        elif self._paused or self._eof or not self._inbox.fresh:
             self._next()
+        else:  # what `_next` comes to then
+            self._state = _IDLE
+            self._body = None
+            self.deadline = serving.registry.now + serving.limits.client_idle
 
     def _persistence(self) -> bytes:
         """The line that tells the client whether its connection goes on, where the version does not."""

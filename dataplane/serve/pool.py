@@ -54,7 +54,7 @@ class Lane:
     def __init__(
         self,
         opener: Opener,
-        generation: Callable[[], object],
+        generation: Callable[[], object] | None,
         registry: Registry,
         idle_seconds: float,
         size: int,
@@ -83,16 +83,18 @@ class Lane:
 
     def take(self) -> Upstream | None:
         """An idle connection, or None. One that was opened before a rotation is closed instead."""
+        generation = self._generation
         while self._idle:
             upstream, _ = self._idle.popitem()
-            if upstream.generation is self._generation() and not upstream.transport.is_closing():
+            current = generation is None or upstream.generation is generation()
+            if current and not upstream.transport.is_closing():
                 return upstream
             upstream.transport.close()
         return None
 
     async def open(self) -> Upstream:
         """A new connection. Raises ConnectFailed."""
-        upstream = Upstream(self, self._generation())
+        upstream = Upstream(self, None if self._generation is None else self._generation())
         await self._opener(lambda: upstream)
         self.opened += 1
         return upstream
@@ -205,7 +207,7 @@ class Peers:
         registry, idle, size = self._registry, limits.pool_idle, limits.pool_size
         if endpoint.identity is None:
             trunk = Trunk(plain, _never_rotated, registry, mesh=False)
-            return Lane(plain, _never_rotated, registry, idle, size, trunk)
+            return Lane(plain, None, registry, idle, size, trunk)
         trunk = Trunk(mesh_http2, lambda: contexts.client_http2_context, registry, mesh=True)
         return Lane(mesh, lambda: contexts.client_context, registry, idle, size, trunk)
 
@@ -334,7 +336,7 @@ class App:
 
             lane = self._lanes[port] = Lane(
                 plain,
-                _never_rotated,
+                None,
                 self._registry,
                 limits.app_idle,
                 limits.pool_size,

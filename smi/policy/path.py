@@ -37,9 +37,9 @@ def normalise_target(target: bytes) -> tuple[bytes, bytes]:
     Idempotent. Raises BadTarget for control characters, `#`, a `%` without two hex digits, an
     encoded NUL, and a target that does not begin with `/`.
     """
+    if _PLAIN.match(target):  # there is no question mark either
+        return target, b""
     path, mark, rest = target.partition(b"?")
-    if _PLAIN.match(path) and not mark:
-        return path, b""
     if not _TARGET.match(target):
         raise BadTarget("the request target contains a control character, a space or '#'")
     query = mark + rest
