@@ -176,11 +176,12 @@ class Trunk:
 
     def take(self) -> UpstreamLink | None:
         """A connection with room for one more stream."""
+        generation = self._generation()
         for link in self._links:
-            if link.generation is not self._generation():
+            if link.generation is not generation:
                 link.retire()
                 return self.take()
-            if link.usable:
+            if link.connection.can_open and not link.transport.is_closing():
                 return link
         return None
 

@@ -33,6 +33,7 @@ from dataplane.wire.http2.heads import (
 )
 from smi.names import REASON_HEADER
 
+_NONE: Final[Fields] = []
 REPLAYABLE: Final = 65536
 """Bytes of a request's body kept until its answer begins, to send them again."""
 _REASON: Final = REASON_HEADER.encode()
@@ -209,6 +210,7 @@ class Exchange:
         "_kept_size",
         "_request_trailers",
         "_resent",
+        "_stall",
         "_started",
         "_status",
         "_stream",
@@ -242,9 +244,15 @@ class Exchange:
         self._connects = self._resent = 0
         self._tried: Sequence[Way] = ()
         self._timer: asyncio.TimerHandle | None = None
-        self._grpc = head.method == b"POST" and is_grpc(head.header(b"content-type"))
         limits = down.serving.limits
-        self.deadline = down.heard + (limits.tunnel_idle if self._grpc else limits.response)
+        grpc = False
+        if head.method == b"POST":
+            for name, value in head.headers:
+                if name == b"content-type":
+                    grpc = is_grpc(value)
+        self._grpc = grpc
+        self._stall = limits.tunnel_idle if grpc else limits.stall
+        self.deadline = down.heard + (limits.tunnel_idle if grpc else limits.response)
 
     # --- decision and connection -------------------------------------------------------------------
 
@@ -295,15 +303,17 @@ class Exchange:
             trunk.wait(self, self._down.serving.tasks)
 
     def connected(self, link: UpstreamLink) -> None:
-        way = self._way
-        if way is None or not self._waits:
+        way, stream, head, down = self._way, self._stream, self._head, self._down
+        if way is None or stream.owner is not self or self._up is not None:
             return  # the client has gone, or could not wait
         way.load.suspect = False
-        stream, connection, kept = self._stream, link.connection, self._kept or ()
+        connection, kept = link.connection, self._kept or ()
         bare = stream.remote_done and not kept and self._request_trailers is None
-        fields = write_request(self._head, self._down.added(way), way.drop, self._down.serving.ids.next)
-        up_stream = connection.open(fields, self, end=bare, secret=self._head.secret)
-        self._up, self._up_stream = link, up_stream
+        extra = down.added(way) if way.extra else _NONE
+        fields = write_request(head, extra, way.drop, down.serving.ids.next)
+        up_stream = connection.open(fields, self, end=bare, secret=head.secret)
+        self._up = link
+        self._up_stream = up_stream
         self._unwanted = way.drop
         if bare:
             return
@@ -362,24 +372,27 @@ class Exchange:
     # --- from the server ---------------------------------------------------------------------------
 
     def respond(self, head: StreamResponse, end: bool) -> None:
-        way = self._way
+        way, status = self._way, head.status
         if way is None:
             return
-        self._touch()
-        if head.status < 200:
+        if status < 200:
+            self._touch()
             self._down.connection.send_head(self._stream, write_response(head, way.drop_response), end=False)
             return
-        if way.to_peer and (head.status > 501 or (end and self._grpc)) and self._peer_failed(head):
+        if way.to_peer and (status > 501 or (end and self._grpc)) and self._peer_failed(head):
             return
+        down, stream = self._down, self._stream
         self._answered = True
         self._kept = None
-        self._status = head.status
-        self._stream.secret = head.secret
+        self._status = status
+        stream.secret = head.secret
         if end and self._grpc:
             self._note(head.fields)
-        self._down.connection.send_head(self._stream, write_response(head, way.drop_response), end=end)
+        down.connection.send_head(stream, write_response(head, way.drop_response), end=end)
         if end:
             self._complete()
+        else:
+            self.deadline = down.serving.registry.now + self._stall
 
     def response_data(self, data: bytes, end: bool) -> bool:
         self._downloaded += len(data)
@@ -451,8 +464,7 @@ class Exchange:
             self._fail(outcome)
 
     def _touch(self) -> None:
-        limits = self._down.serving.limits
-        self.deadline = self._down.serving.registry.now + (limits.tunnel_idle if self._grpc else limits.stall)
+        self.deadline = self._down.serving.registry.now + self._stall
 
     # --- failures ----------------------------------------------------------------------------------
 
@@ -540,16 +552,24 @@ class Exchange:
 
     def _complete(self) -> None:
         """The answer is complete; the request may still be coming in."""
-        if self._up is not None:
-            self._up.reused = True
-            self._up.idle_since = self._up.heard
+        up, up_stream, stream = self._up, self._up_stream, self._stream
+        if up is not None:
+            up.reused = True
+            up.idle_since = up.heard
         self._count("")
-        if self._up_stream is not None and self._up_stream.closed and self._stream.closed:
-            self._up_stream.owner = self._stream.owner = None
+        if (
+            up_stream is not None
+            and up_stream.local_done
+            and up_stream.remote_done
+            and stream.local_done
+            and stream.remote_done
+        ):
+            up_stream.owner = stream.owner = None  # nothing can come any more
 
     def _count(self, reason: str) -> None:
         way, self._way = self._way, None
-        self._stop_timer()
+        if self._timer is not None:
+            self._stop_timer()
         if way is not None:
             way.load.active -= 1
             now, series = perf_counter(), way.series

@@ -66,6 +66,7 @@ from dataplane.wire.http2.sender import Sender
 from dataplane.wire.http2.stream import Handler, Stream
 
 _DRAIN_PING: Final = b"smi-mesh"
+_MORE_THAN_FIELDS: Final = PADDED | PRIORITISED
 
 
 class Connection(Sender):
@@ -289,16 +290,10 @@ class Connection(Sender):
     def _on_headers(self, flags: int, number: int, payload: bytes) -> None:
         if not number or (self._server and not number & 1):
             raise BadConnection(Code.PROTOCOL_ERROR, "HEADERS on a stream that a client cannot open")
-        if flags & PADDED:
-            payload = frames.unpadded(payload, flags)
-        if flags & PRIORITISED:
-            if len(payload) < 5:
-                raise BadConnection(Code.FRAME_SIZE_ERROR, "HEADERS is too short for its priority")
-            if int.from_bytes(payload[:4], "big") & LAST_STREAM == number:
-                raise BadConnection(Code.PROTOCOL_ERROR, "a stream depends on itself")
-            payload = payload[5:]
+        if flags & _MORE_THAN_FIELDS:
+            payload = _fields_of(flags, number, payload)
         if flags & END_HEADERS:
-            self._on_block(number, bool(flags & END_STREAM), payload)
+            self._on_block(number, flags & END_STREAM != 0, payload)
         else:
             self._between = False
             self._block = [payload]
@@ -587,6 +582,19 @@ class Connection(Sender):
             self._receive_window += self._owed
             self._emit(frames.window_update(0, self._owed))
             self._owed = 0
+
+
+def _fields_of(flags: int, number: int, payload: bytes) -> bytes:
+    """The piece of a field block in HEADERS with padding or a priority. Raises BadConnection."""
+    if flags & PADDED:
+        payload = frames.unpadded(payload, flags)
+    if flags & PRIORITISED:
+        if len(payload) < 5:
+            raise BadConnection(Code.FRAME_SIZE_ERROR, "HEADERS is too short for its priority")
+        if int.from_bytes(payload[:4], "big") & LAST_STREAM == number:
+            raise BadConnection(Code.PROTOCOL_ERROR, "a stream depends on itself")
+        payload = payload[5:]
+    return payload
 
 
 _RARE: Final = {

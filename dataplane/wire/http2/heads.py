@@ -44,6 +44,7 @@ class StreamRequest(RequestHead):
 
     def __init__(self, method: bytes, target: bytes) -> None:
         RequestHead.__init__(self, method, target, MINOR)
+        self.unread = False
         self.secret = NOTHING
         """Names of fields that must stay out of compression tables on the next hop, too."""
 
@@ -125,10 +126,11 @@ def read_request(block: Block) -> StreamRequest:
     head.host = host
     if cookies:  # RFC 9113 §8.2.3: crumbs are one field
         plain.append((b"cookie", b"; ".join(cookies)))
-    head.fields = plain
-    head.managed = managed
+    head.headers = plain
     head.content_length = length
-    head.te_trailers = trailers
+    if managed:
+        head.managed = managed
+        head.te_trailers = trailers
     head.identified = identified
     head.secret = block.secret
     return head
@@ -178,7 +180,7 @@ def write_request(
     `new_id`: makes the `x-request-id` of a request that has none; it becomes a field of `head`.
     """
     if new_id is not None and not head.identified:
-        head.fields.append((REQUEST_ID, new_id()))
+        head.headers.append((REQUEST_ID, new_id()))
         head.identified = True
     method = head.method
     out: list[Pair] = [
@@ -188,9 +190,9 @@ def write_request(
         (b":authority", head.host),
     ]
     if drop:
-        out += [pair for pair in head.fields if pair[0] not in drop]
+        out += [pair for pair in head.headers if pair[0] not in drop]
     else:
-        out += head.fields
+        out += head.headers
     if head.managed:
         out += head.managed
     if extra:

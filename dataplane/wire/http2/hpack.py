@@ -2,9 +2,9 @@
 
 Tables hold judged fields (`fields.Entry`), so that a field that is referred to costs one look-up,
 check included. Literals that many messages repeat are remembered across connections with their
-verdict; those with credentials, those that are never to be put into a table, and those that are
-different each time are not. Huffman codes are read by the native coder of `jh2`; none are written, which
-saves both sides of a hop more time than the bytes cost.
+verdict; those with credentials and those that are never to be put into a table only within theirs,
+those that are different each time not at all. Huffman codes are read by the native coder of `jh2`;
+none are written, which saves both sides of a hop more time than the bytes cost.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ NOTHING: Final[frozenset[bytes]] = frozenset()
 _LAST_STATIC: Final = 61
 _MOST_REMEMBERED: Final = 2048
 _LONGEST_REMEMBERED: Final = 256
+_MOST_OWN: Final = 16
 _NOT_REMEMBERED: Final = (
     SECRET
     | {b"cookie", b"set-cookie", b"www-authenticate", b"x-api-key", b"age", b"grpc-timeout"}
@@ -80,23 +81,19 @@ class Block:
 class Reader:
     """Decodes the blocks of one connection, in order."""
 
-    __slots__ = ("_limit", "_most", "_size", "_table")
+    __slots__ = ("_limit", "_most", "_own", "_size", "_table")
 
     def __init__(self, max_list: int) -> None:
         """`max_list`: size at which a list ends the connection (bytes, RFC 7541 §4.1)."""
         self._most = max_list
         self._table: list[Entry] = []  # the newest last
+        self._own: dict[bytes, Entry] = {}
+        """As `_REMEMBERED`, but what nobody else may profit from."""
         self._size = 0
         self._limit = MAX_TABLE
 
     def read(self, block: bytes) -> Block:
         """The fields of one block. Raises BadConnection: the tables of both sides may differ then."""
-        try:
-            return self._read(block)
-        except IndexError:
-            raise BadConnection(Code.COMPRESSION_ERROR, "a field block refers to nothing") from None
-
-    def _read(self, block: bytes) -> Block:
         table = self._table
         plain: list[Pair] = []
         special: list[Entry] = []
@@ -104,58 +101,62 @@ class Reader:
         total = 0
         at = 0
         end = len(block)
-        while at < end:
-            first = block[at]
-            if first >= 0x80:
-                at += 1
-                index = first - 0x80
-                if index > _LAST_STATIC:
-                    if index == 0x7F:
-                        index, at = _number(block, at, 0x7F)
-                    entry = table[_LAST_STATIC - index]  # from the end: the newest has index 62
-                elif index:
-                    entry = _STATIC[index]
-                else:
-                    raise BadConnection(Code.COMPRESSION_ERROR, "a field block refers to nothing")
-            elif 0x20 <= first < 0x40:
-                if plain or special:
-                    raise BadConnection(Code.COMPRESSION_ERROR, "a table's size changes inside a block")
-                at = self._resize(block, at)
-                continue
-            else:
-                begin = at
-                index = first & (0x3F if first >= 0x40 else 0x0F)
-                entry, at = self._literal(block, begin, index)
-                if first >= 0x40:
+        try:
+            while at < end:
+                first = block[at]
+                if first >= 0x80:
+                    at += 1
+                    index = first - 0x80
+                    if index > _LAST_STATIC:
+                        if index == 0x7F:
+                            index, at = _number(block, at, 0x7F)
+                        pair, kind, size = table[_LAST_STATIC - index]  # from the end: the newest has 62
+                    elif index:
+                        pair, kind, size = _STATIC[index]
+                    else:
+                        raise BadConnection(Code.COMPRESSION_ERROR, "a field block refers to nothing")
+                elif first >= 0x40:
+                    entry, at = self._literal(block, at, first & 0x3F, 0x3F)
+                    pair, kind, size = entry
                     table.append(entry)
-                    self._size += entry[2]
-                    if self._size > self._limit:
-                        self._evict()
-                elif first >= 0x10:
-                    secret |= {entry[0][0]}
-            pair, kind, size = entry
-            total += size
-            if kind == 0:
-                plain.append(pair)
-            elif kind <= LAST_PSEUDO and plain:
-                special.append(_LATE)
-            else:
-                special.append(entry)
+                    self._size += size
+                    while self._size > self._limit:
+                        self._size -= table.pop(0)[2]
+                elif first < 0x20:
+                    entry, at = self._literal(block, at, first & 0x0F, 0x0F)
+                    pair, kind, size = entry
+                    if first >= 0x10:
+                        secret |= {pair[0]}
+                elif plain or special:
+                    raise BadConnection(Code.COMPRESSION_ERROR, "a table's size changes inside a block")
+                else:
+                    at = self._resize(block, at)
+                    continue
+                total += size
+                if not kind:
+                    plain.append(pair)
+                elif kind <= LAST_PSEUDO and plain:
+                    special.append(_LATE)
+                else:
+                    special.append((pair, kind, size))
+        except IndexError:
+            raise BadConnection(Code.COMPRESSION_ERROR, "a field block refers to nothing") from None
         if at != end:
             raise BadConnection(Code.COMPRESSION_ERROR, "a field block is cut off")
         if total > self._most:
             raise BadConnection(Code.ENHANCE_YOUR_CALM, "a field list is too large")
         return Block(plain, special, secret, total - OVERHEAD * (len(plain) + len(special)))
 
-    def _literal(self, block: bytes, begin: int, index: int) -> tuple[Entry, int]:
-        """The literal that begins at `begin`, and where it ends; `index` is what fits its first octet."""
-        if 0 < index < (_LAST_STATIC + 1 if block[begin] >= 0x40 else 0x0F):  # the usual: a static name
+    def _literal(self, block: bytes, begin: int, index: int, mask: int) -> tuple[Entry, int]:
+        """The literal that begins at `begin`, and where it ends. `index` is what its first octet says."""
+        if 0 < index < mask:  # the usual: the name is in a table
             length = block[begin + 1] & 0x7F
             if length < 0x7F:
                 end = begin + 2 + length
-                known = _REMEMBERED.get(block[begin:end])
-                if known is not None:
-                    return known, end
+                if index <= _LAST_STATIC:
+                    known = _REMEMBERED.get(block[begin:end])
+                    if known is not None:
+                        return known, end
         return self._new_literal(block, begin)
 
     def _new_literal(self, block: bytes, begin: int) -> tuple[Entry, int]:
@@ -169,9 +170,9 @@ class Reader:
         if index == 0:
             value_at = _string_end(block, at)
         end = _string_end(block, value_at)
-        repeatable = index <= _LAST_STATIC and end - begin <= _LONGEST_REMEMBERED and not 0x10 <= first < 0x20
-        if repeatable:
-            known = _REMEMBERED.get(block[begin:end])
+        key = block[begin:end] if index <= _LAST_STATIC and end - begin <= _LONGEST_REMEMBERED else b""
+        if key:
+            known = _REMEMBERED.get(key) or self._own.get(key)
             if known is not None:
                 return known, end
         if index == 0:
@@ -181,10 +182,16 @@ class Reader:
         else:
             name = self._table[_LAST_STATIC - index][0][0]
         entry = judge((name, _string(block, value_at, end)))
-        if repeatable and name not in _NOT_REMEMBERED:
+        if not key:
+            pass
+        elif 0x10 <= first < 0x20 or name in SECRET:
+            if len(self._own) >= _MOST_OWN:
+                self._own.clear()
+            self._own[key] = entry
+        elif name not in _NOT_REMEMBERED:
             if len(_REMEMBERED) >= _MOST_REMEMBERED:
                 _REMEMBERED.clear()
-            _REMEMBERED[block[begin:end]] = entry
+            _REMEMBERED[key] = entry
         return entry, end
 
     def _resize(self, block: bytes, at: int) -> int:
@@ -196,17 +203,9 @@ class Reader:
         if size > MAX_TABLE:
             raise BadConnection(Code.COMPRESSION_ERROR, "a table grows beyond what was agreed")
         self._limit = size
-        if self._size > size:
-            self._evict()
+        while self._size > size:
+            self._size -= self._table.pop(0)[2]
         return at
-
-    def _evict(self) -> None:
-        table, size, gone = self._table, self._size, 0
-        while size > self._limit:
-            size -= table[gone][2]
-            gone += 1
-        del table[:gone]
-        self._size = size
 
 
 _REMEMBERED: Final[dict[bytes, Entry]] = {}
