@@ -1,7 +1,8 @@
-"""The server behind every proxy: `python -m benchmarks.backend PORT STREAM_PORT`.
+"""The server behind every proxy: `python -m benchmarks.backend PORT STREAM_PORT DATAGRAM_PORT`.
 
 HTTP/1.1 at PORT: 100 bytes for any path, `/bytes/N` for N bytes, bodies of requests are read and
-dropped. At STREAM_PORT a connection that begins with `D` is sent bytes for ever, any other is read.
+dropped. At STREAM_PORT a connection that begins with `D` is sent bytes for ever, any other is read. Datagrams
+come back from DATAGRAM_PORT.
 """
 
 from __future__ import annotations
@@ -90,8 +91,17 @@ class _Stream(asyncio.Protocol):
             self._transport.write(_BLOCK)
 
 
-async def _serve(port: int, stream_port: int) -> None:
+class _Echo(asyncio.DatagramProtocol):
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+
+    def datagram_received(self, data: bytes, address: Any) -> None:
+        self._transport.sendto(data, address)
+
+
+async def _serve(port: int, stream_port: int, datagram_port: int) -> None:
     loop = asyncio.get_running_loop()
+    await loop.create_datagram_endpoint(_Echo, ("0.0.0.0", datagram_port))  # noqa: S104 - reached from other namespaces
     # Every loopback address is a pod's here.
     await loop.create_server(_Stream, "0.0.0.0", stream_port, backlog=4096)  # noqa: S104 - reached from other namespaces
     server = await loop.create_server(_Http, "0.0.0.0", port, backlog=4096)  # noqa: S104 - reached from other namespaces
@@ -99,4 +109,4 @@ async def _serve(port: int, stream_port: int) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(_serve(int(sys.argv[1]), int(sys.argv[2])))
+    uvloop.run(_serve(*map(int, sys.argv[1:])))

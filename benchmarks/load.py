@@ -22,6 +22,8 @@ from typing import Any, Final
 import uvloop
 
 _BUFFER: Final = 1 << 20
+_PATIENCE: Final = 0.5
+"""Seconds after which a datagram counts as lost and the next one is sent."""
 _SOURCES: Final = 8
 """Addresses that many connections come from: each has its own ephemeral ports."""
 FIELDS: Final = (
@@ -177,6 +179,37 @@ def handshakes(options: argparse.Namespace) -> dict[str, Any]:
     return {"made": made, "resumed": resumed}
 
 
+def datagrams(options: argparse.Namespace) -> dict[str, Any]:
+    """Datagrams of 100 bytes and their answers on `--connections` flows, each with one under way."""
+    poll = select.epoll()
+    flows: dict[int, tuple[socket.socket, float]] = {}
+    payload = b"x" * 100
+    answered = 0
+    now = time.monotonic()
+    end = now + options.seconds
+    for _ in range(options.connections):
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.connect((options.host, options.port))
+        sock.setblocking(False)
+        poll.register(sock.fileno(), select.EPOLLIN)
+        flows[sock.fileno()] = sock, 0.0
+    while now < end:
+        for descriptor, (sock, sent) in flows.items():
+            if now - sent > _PATIENCE:  # the first one, or one that was lost
+                flows[descriptor] = sock, now
+                with contextlib.suppress(ConnectionRefusedError):
+                    sock.send(payload)
+        for descriptor, _ in poll.poll(0.05):
+            sock, _ = flows[descriptor]
+            with contextlib.suppress(ConnectionRefusedError, BlockingIOError):
+                sock.recv(2048)
+                answered += 1
+                flows[descriptor] = sock, now
+                sock.send(payload)
+        now = time.monotonic()
+    return {"answered": answered}
+
+
 def _goodbye(sock: ssl.SSLSocket) -> None:
     """Send close_notify and do not wait for the peer's: a connection that is cut may end its session."""
     sock.setblocking(False)
@@ -202,7 +235,7 @@ def idle(options: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("work", choices=("stream", "rate", "handshakes", "idle"))
+    parser.add_argument("work", choices=("stream", "rate", "handshakes", "idle", "datagrams"))
     parser.add_argument("host")
     parser.add_argument("port", type=int)
     parser.add_argument("--seconds", type=float, default=2.0)
@@ -220,7 +253,8 @@ def main() -> None:
     if options.work == "rate":
         result = uvloop.run(rate(options))
     else:
-        result = {"stream": stream, "handshakes": handshakes, "idle": idle}[options.work](options)
+        works = {"stream": stream, "handshakes": handshakes, "idle": idle, "datagrams": datagrams}
+        result = works[options.work](options)
     sys.stdout.write(json.dumps(result) + "\n")
 
 

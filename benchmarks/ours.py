@@ -15,6 +15,7 @@ from typing import Final
 
 from benchmarks.controller import NAMESPACE, Controller, Pod, spiffe
 from benchmarks.processes import PROXY_CORE, Address, NotStarted, Running, free_ports, python, started
+from smi.names import UDP_KEY
 from smi.policy.snapshot import (
     Backend,
     Destination,
@@ -72,9 +73,20 @@ async def sidecar(
     workers: int = 1,
 ) -> AsyncIterator[Sidecar]:
     """A ready sidecar of pod `name`. Raises NotStarted."""
+    env = environment(controller, folder, name, ip, ports)
+    if workers > 1:
+        env["SMI_MESH_WORKERS"] = str(workers)
+    began = time.monotonic()
+    with started(f"sidecar-{name}", python("-m", "dataplane"), folder, cores=cores, env=env) as running:
+        await ready(running, ip, ports.admin)
+        yield Sidecar(running, ip, ports, time.monotonic() - began)
+
+
+def environment(controller: Controller, folder: Path, name: str, ip: str, ports: Ports) -> dict[str, str]:
+    """What a sidecar of pod `name` finds in its environment, in explicit mode."""
     token = folder / f"{name}.token"
     token.write_text(name)
-    env = {
+    return {
         **{key: value for key, value in os.environ.items() if not key.startswith("SMI_MESH_")},
         "POD_NAME": f"{name}-1",
         "POD_NAMESPACE": NAMESPACE,
@@ -92,15 +104,11 @@ async def sidecar(
         "SMI_MESH_ADMIN_PORT": str(ports.admin),
         "SMI_MESH_DRAIN_SECONDS": "0",
     }
-    if workers > 1:
-        env["SMI_MESH_WORKERS"] = str(workers)
-    began = time.monotonic()
-    with started(f"sidecar-{name}", python("-m", "dataplane"), folder, cores=cores, env=env) as running:
-        await _ready(running, f"http://{ip}:{ports.admin}/ready")
-        yield Sidecar(running, ip, ports, time.monotonic() - began)
 
 
-async def _ready(running: Running, url: str) -> None:
+async def ready(running: Running, ip: str, port: int) -> None:
+    """Return once the sidecar with this admin address is ready. Raises NotStarted."""
+    url = f"http://{ip}:{port}/ready"
     deadline = time.monotonic() + _READY_SECONDS
     while True:
         try:
@@ -171,3 +179,17 @@ def _reach(
     pod.destinations[f"{name}:80"] = Destination(service, 80, protocol, f"{service}:80", (split,))
     for cluster in (f"{service}:80", *(backend.cluster for backend in backends)):
         pod.clusters[cluster] = (endpoint,)
+
+
+def configure_datagrams(controller: Controller, server: Address) -> None:
+    """Pod `udp`, which sends datagrams to `server`, outside the mesh; flows are split in halves."""
+    ip, port = server
+    service, cluster = f"{NAMESPACE}/datagrams", f"udp:{NAMESPACE}/datagrams"
+    backends = tuple(Backend(f"{service}-{half}", 50, f"{cluster}-{half}:{port}") for half in ("a", "b"))
+    pod = Pod("udp", Inbound(f"{NAMESPACE}/udp-1", spiffe("udp")))
+    pod.destinations[f"{UDP_KEY}{ip}:{port}"] = Destination(
+        service, port, Protocol.UDP, f"{cluster}:{port}", (Split(f"{service}-split", None, backends),)
+    )
+    for name in (f"{cluster}:{port}", *(backend.cluster for backend in backends)):
+        pod.clusters[name] = (Endpoint(ip, port),)
+    controller.pods["udp"] = pod

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.authority import Files
+from benchmarks.processes import Address
 
 _TYPE: Final = "type.googleapis.com/envoy."
 HALF: Final = 50
@@ -69,6 +70,24 @@ def tcp_proxy(
     }
     filters: list[dict[str, Any]] = [{"name": "envoy.filters.network.tcp_proxy", "typed_config": relay}]
     return _config(port, _behind_tls({"filters": filters}, server), [_cluster("a", upstream, client)])
+
+
+def udp_proxy(port: int, upstream: Address) -> dict[str, Any]:
+    """Datagrams of many flows at `port`, each flow from a socket of its own."""
+    route = {"@type": f"{_TYPE}extensions.filters.udp.udp_proxy.v3.Route", "cluster": "a"}
+    relay = {
+        "@type": f"{_TYPE}extensions.filters.udp.udp_proxy.v3.UdpProxyConfig",
+        "stat_prefix": "in",
+        "matcher": {"on_no_match": {"action": {"name": "route", "typed_config": route}}},
+    }
+    address = {"socket_address": {"protocol": "UDP", "address": "127.0.0.1", "port_value": port}}
+    listener = {
+        "name": "in",
+        "address": address,
+        "listener_filters": [{"name": "envoy.filters.udp_listener.udp_proxy", "typed_config": relay}],
+    }
+    ip, to = upstream
+    return {"static_resources": {"listeners": [listener], "clusters": [_cluster("a", to, None, ip=ip)]}}
 
 
 def nginx(port: int, upstream: int, folder: Path) -> list[str] | None:
@@ -167,8 +186,10 @@ def _common(files: Files) -> dict[str, Any]:
     }
 
 
-def _cluster(name: str, port: int, client: Files | None, *, http2: bool = False) -> dict[str, Any]:
-    address = {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+def _cluster(
+    name: str, port: int, client: Files | None, *, http2: bool = False, ip: str = "127.0.0.1"
+) -> dict[str, Any]:
+    address = {"socket_address": {"address": ip, "port_value": port}}
     cluster: dict[str, Any] = {
         "name": name,
         "connect_timeout": "5s",

