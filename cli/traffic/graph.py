@@ -188,14 +188,18 @@ def _layout(graph: Graph) -> _Layout:
 def _acyclic(graph: Graph) -> list[tuple[Node, Node, Edge, bool]]:
     """(start, end, edge, turned) without cycles; calls to oneself are left out."""
     following: defaultdict[Node, list[Edge]] = defaultdict(list)
-    called = {edge.target for edge in graph.edges if edge.source != edge.target}
+    surplus: defaultdict[Node, float] = defaultdict(float)
+    called = set()
     for edge in graph.edges:
         if edge.source != edge.target:
             following[edge.source].append(edge)
+            called.add(edge.target)
+            surplus[edge.source] += edge.numbers.rate
+            surplus[edge.target] -= edge.numbers.rate
     found: list[tuple[Node, Node, Edge, bool]] = []
     done: set[Node] = set()
-    # Begin with those nobody calls, so that the picture flows from them.
-    for root in sorted(graph.nodes, key=lambda node: (node in called, node)):
+    # Begin with those nobody calls, then with those that call most: the picture flows from them.
+    for root in sorted(graph.nodes, key=lambda node: (node in called, -surplus[node], node)):
         _walk(root, following, done, found)
     return found
 
