@@ -111,17 +111,23 @@ class Router:
         return pick([way for way in ways if id(way.load) not in loads], self._draw)
 
     def _endpoint(self, cluster: str, service: str, backend: str, split: str = "") -> Plan | NoRoute:
-        found = pick(self._prepared(cluster, service, backend, split), self._draw)
+        plans = self._prepared(cluster, service, backend, split)
+        if len(plans) == 1:
+            return plans[0]
+        found = pick(plans, self._draw)
         if found is None:
             detail = f"{backend or service or cluster} has no ready endpoint"
             return NoRoute(Outcome.NO_ENDPOINT, detail, service, backend, split)
         return found
 
     def _prepared(self, key: str, service: str, backend: str, split: str) -> tuple[Plan, ...]:
-        cluster = self._cluster(key)
         known = self._ways.get((key, service, backend, split))
-        if known is not None and known[0] is cluster:
+        if known is not None and known[0] is self._cluster(key):
             return known[1]
+        return self._prepare(key, service, backend, split)
+
+    def _prepare(self, key: str, service: str, backend: str, split: str) -> tuple[Plan, ...]:
+        cluster = self._cluster(key)
         plans = tuple(
             Plan(endpoint, service, backend, key, self._load(endpoint.ip, endpoint.port), split)
             for endpoint in cluster

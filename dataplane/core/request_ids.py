@@ -12,12 +12,12 @@ import itertools
 class RequestIds:
     """One per process. `chance` is 16 random bytes."""
 
-    __slots__ = ("_next", "_prefix")
+    __slots__ = ("_form", "_next")
 
     def __init__(self, chance: bytes) -> None:
-        self._prefix = chance[:8].hex().encode("ascii")
+        self._form = chance[:8].hex().encode("ascii") + b"%016x"
         self._next = itertools.count(int.from_bytes(chance[8:16])).__next__
 
     def next(self) -> bytes:
         """32 hexadecimal digits."""
-        return b"%b%016x" % (self._prefix, self._next() & 0xFFFFFFFFFFFFFFFF)
+        return self._form % (self._next() & 0xFFFFFFFFFFFFFFFF)
