@@ -25,6 +25,8 @@ QUIET: Final = 15.0
 """Seconds of silence on a connection with exchanges before a peer proxy is asked for a sign of life."""
 PATIENCE: Final = 10.0
 """Seconds it gets for that."""
+MOST_CROWDED: Final = 4
+"""Connections to one server before exchanges are put on those whose windows stuck streams hold."""
 
 
 class Call(Protocol):
@@ -175,15 +177,19 @@ class Trunk:
         return sum(not link.connection.streams for link in self._links)
 
     def take(self) -> UpstreamLink | None:
-        """A connection with room for one more stream."""
+        """A connection with room for one more stream; a crowded one only if there are enough."""
         generation = self._generation()
+        spare: UpstreamLink | None = None
         for link in self._links:
             if link.generation is not generation:
                 link.retire()
                 return self.take()
-            if link.connection.can_open and not link.transport.is_closing():
-                return link
-        return None
+            connection = link.connection
+            if connection.can_open and not link.transport.is_closing():
+                if not connection.crowded:
+                    return link
+                spare = link
+        return spare if len(self._links) >= MOST_CROWDED else None
 
     def wait(self, call: Call, tasks: Tasks) -> None:
         """Have `call` told when there is a connection."""
@@ -214,7 +220,11 @@ class Trunk:
             self._dialling = False
             waiting, self._waiting = self._waiting, deque()
             for call in waiting:
-                call.not_connected(failure.outcome)
+                link = next((link for link in self._links if link.usable), link)
+                if link.usable:
+                    call.connected(link)
+                else:
+                    call.not_connected(failure.outcome)
             return
         self._dialling = False
         if not link.lost:

@@ -10,6 +10,8 @@ STREAM_WINDOW: Final = 256 * 1024
 """Most bytes of one stream that wait here."""
 CONNECTION_WINDOW: Final = 2 * 1024 * 1024
 """The same for all streams of a connection."""
+LEAST_WINDOW: Final = 16384
+"""A connection that may send less than this is taken only if there is no other."""
 FRAME_SIZE: Final = 65536
 """Largest frame we take: fewer, larger frames cost less."""
 MAX_STREAMS: Final = 256

@@ -31,6 +31,7 @@ from dataplane.wire.http2.bounds import (
     CONNECTION_WINDOW,
     FRAME_SIZE,
     LAST_OPENED,
+    LEAST_WINDOW,
     MAX_BLOCK,
     MAX_CONTINUATIONS,
     MAX_LIST,
@@ -105,6 +106,11 @@ class Connection(Sender):
     def can_open(self) -> bool:
         """Client: whether another stream may be opened."""
         return not self.going_away and len(self.streams) < self.peer_streams and self._last < LAST_OPENED
+
+    @property
+    def crowded(self) -> bool:
+        """Client: stuck streams hold half of what may be received, or all that may be sent."""
+        return self._send_window < LEAST_WINDOW or self._receive_window + self._owed < CONNECTION_WINDOW // 2
 
     def open(
         self, fields: list[Pair], owner: object, *, end: bool, secret: frozenset[bytes] = NOTHING
