@@ -7,7 +7,7 @@ about retries; it says how far it got.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, cast
 
 from dataplane.core.outcome import Outcome
 from dataplane.serve.sockets import stream
@@ -19,39 +19,50 @@ if TYPE_CHECKING:
     from dataplane.serve.pool import Lane
 
 
-class Exchange(Protocol):
-    """The other half of a request under way."""
+class Exchange:
+    """The other half of a request under way. No Protocol: compiled, a class has its methods at hand."""
+
+    __slots__ = ()
 
     def interim(self, head: ResponseHead) -> None:
         """A 1xx answer other than 101."""
+        raise NotImplementedError
 
     def switched(self, head: ResponseHead, data: bytes) -> None:
         """101: the connection is no longer HTTP; `data` came behind the head. The upstream is yours."""
+        raise NotImplementedError
 
     def answer(self, head: ResponseHead, data: bytes) -> None:
         """The whole response: what follows the head in `data` is all of its body. It is complete."""
+        raise NotImplementedError
 
     def respond(self, head: ResponseHead, body: Body | None, data: bytes) -> bool:
         """The final head, with as much of the body as has arrived. False: drop this upstream's exchange."""
+        raise NotImplementedError
 
     def relay(self, data: bytes) -> None:
         """More of the body."""
+        raise NotImplementedError
 
     def completed(self) -> None:
         """The response is complete."""
+        raise NotImplementedError
 
     def lost(self, outcome: Outcome) -> None:
         """The exchange ends here; what was relayed is all there is."""
+        raise NotImplementedError
 
     def pause(self) -> None:
         """The server does not take more for now."""
+        raise NotImplementedError
 
     def resume(self) -> None:
         """It does again."""
+        raise NotImplementedError
 
 
-class Upstream(asyncio.Protocol):
-    """A connection of a `Lane`. Between exchanges `exchange` is None."""
+class Upstream:
+    """A connection of a `Lane`. Between exchanges `exchange` is None. An asyncio.Protocol in all but name."""
 
     __slots__ = (
         "_body",
@@ -91,6 +102,11 @@ class Upstream(asyncio.Protocol):
         self._method = b""
         self._close = False
         self._request_done = False
+
+    @property
+    def protocol(self) -> asyncio.Protocol:
+        """Itself, for a transport: it inherits from nothing, so that it can be compiled."""
+        return cast("asyncio.Protocol", self)
 
     # --- for the exchange ----------------------------------------------------------------------
 

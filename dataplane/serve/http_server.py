@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from time import perf_counter, time
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from dataplane.core.balance import Load
 from dataplane.core.outbound import Plan
@@ -22,7 +22,7 @@ from dataplane.core.outcome import LOST, UNPROCESSED, Outcome, Reply, failed, ma
 from dataplane.core.request_ids import RequestIds
 from dataplane.core.retry import Loss, may_retry
 from dataplane.core.traces import trace_of
-from dataplane.serve.http_client import Upstream
+from dataplane.serve.http_client import Exchange, Upstream
 from dataplane.serve.limits import Limits
 from dataplane.serve.pool import ConnectFailed, Lane, avoid
 from dataplane.serve.pressure import Pressure
@@ -132,8 +132,8 @@ _IDLE: Final = _State.IDLE  # looking a member up costs as much as the rest of a
 _EXCHANGE: Final = _State.EXCHANGE
 
 
-class Downstream(asyncio.Protocol):
-    """A client's connection."""
+class Downstream(Exchange):
+    """A client's connection: an asyncio.Protocol in all but name, so that it can be compiled."""
 
     __slots__ = (
         "_advancing",
@@ -193,9 +193,14 @@ class Downstream(asyncio.Protocol):
         self._resent = 0
         self._tried: list[Way] = []
 
+    @property
+    def protocol(self) -> asyncio.Protocol:
+        """Itself, for a transport."""
+        return cast("asyncio.Protocol", self)
+
     def adopt(self, transport: asyncio.Transport, data: bytes = b"") -> None:
         """Become the protocol of a transport in use, of which `data` was read already."""
-        transport.set_protocol(self)
+        transport.set_protocol(self.protocol)
         self.connection_made(transport)
         transport.resume_reading()
         if data:

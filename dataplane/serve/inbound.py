@@ -139,7 +139,7 @@ class Inbound:
             _log.warning("refused a mesh connection: peer %s, server name %s", peer, layer.sni)
             return None
         if layer.alpn == ALPN_HTTP1:
-            return Downstream(self.serving, _Gate(self, peer, port, layer.transport))
+            return Downstream(self.serving, _Gate(self, peer, port, layer.transport)).protocol
         if layer.alpn == ALPN_HTTP2:
             return DownstreamLink(self.serving, _Gate(self, peer, port, layer.transport))
         if layer.alpn == ALPN_UDP:

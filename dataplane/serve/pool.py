@@ -95,7 +95,7 @@ class Lane:
     async def open(self) -> Upstream:
         """A new connection. Raises ConnectFailed."""
         upstream = Upstream(self, None if self._generation is None else self._generation())
-        await self._opener(lambda: upstream)
+        await self._opener(lambda: upstream.protocol)
         self.opened += 1
         return upstream
 
