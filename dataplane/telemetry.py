@@ -27,14 +27,14 @@ MAX_OUTCOMES: Final = 64
 OVERFLOW: Final = "overflow"
 """Value of every label of an overflow series."""
 
-MILLISECONDS: Final = (
+MILLISECONDS: Final[tuple[float, ...]] = (
     *(0.5, 1, 2, 2.5, 3, 4, 5, 10, 20, 25, 30, 40, 50, 100, 200, 250, 300, 400, 500),
     *(1000, 2000, 2500, 3000, 4000, 5000, 10_000, 20_000, 30_000, 40_000, 50_000),
     *(60_000, 300_000, 600_000, 1_800_000, 3_600_000),
 )
 """Upper bounds, inclusive, of the buckets that durations are counted in: every dialect's are among them."""
-SECONDS: Final = tuple(bound / 1000 for bound in MILLISECONDS)
-LATENCY_BUCKETS: Final = (
+SECONDS: Final[tuple[float, ...]] = tuple(bound / 1000 for bound in MILLISECONDS)
+LATENCY_BUCKETS: Final[tuple[float, ...]] = (
     0.0005,
     0.001,
     0.0025,
@@ -52,7 +52,7 @@ LATENCY_BUCKETS: Final = (
     30.0,
 )
 """Upper bounds in seconds of our own histogram."""
-SIZES: Final = (
+SIZES: Final[tuple[float, ...]] = (
     *(0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 300_000),
     *(600_000, 1_800_000, 3_600_000),
 )
@@ -263,6 +263,9 @@ class Telemetry:
             "Times a series did not fit and was counted under its workload only, or under overflow.",
             ("family", "into"),
         )
+        for family in ("http", "tcp"):  # there from the start: 0 is an answer, too
+            for into in ("workload", OVERFLOW):
+                self._folded.add((family, into), 0)
 
     # --- hot path ------------------------------------------------------------------------------
 

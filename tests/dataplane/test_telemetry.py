@@ -120,9 +120,12 @@ def test_which_pod_it_was_is_given_up_before_which_workload() -> None:
     assert {edge.workload for edge, _ in telemetry.http_edges()} == {"Deployment/web"}
     assert sum(count for _, series in telemetry.http_edges() for count in series.outcomes.values()) == 100
     folded = scrape(telemetry)["smi_mesh_series_folded"].samples
-    assert [(sample.labels, sample.value) for sample in folded] == [
-        ({"family": "http", "into": "workload"}, 95)
-    ]
+    assert {(sample.labels["family"], sample.labels["into"]): sample.value for sample in folded} == {
+        ("http", "workload"): 95,
+        ("http", OVERFLOW): 0,
+        ("tcp", "workload"): 0,
+        ("tcp", OVERFLOW): 0,
+    }
 
 
 def test_a_server_cannot_make_outcomes_without_end() -> None:
