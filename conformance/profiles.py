@@ -43,6 +43,9 @@ class Profile(pydantic.BaseModel):
     """On pods that must not get a sidecar."""
     detect: tuple[str, ...] = ()
     """Paths of the API; the mesh is there when one of them exists."""
+    not_on_loopback: tuple[str, ...] = ()
+    """Features that it cannot have where all pods share one network of 127.x addresses, because nothing
+    can be intercepted there (the embedded cluster without root)."""
     standing_grants: bool = True
     """Whether open cases need TrafficTargets; False for a mesh without access control."""
 
@@ -57,7 +60,8 @@ class Profile(pydantic.BaseModel):
             first = error.errors()[0]
             field = ".".join(str(part) for part in first["loc"])
             raise ProfileError(f"{where}: {field}: {first['msg']}") from None
-        unknown = {name.removeprefix("-") for name in profile.features} - set(FEATURES) - {"all"}
+        named = {name.removeprefix("-") for name in profile.features} | set(profile.not_on_loopback)
+        unknown = named - set(FEATURES) - {"all"}
         if unknown:
             raise ProfileError(
                 f"{where}: unknown features {', '.join(sorted(unknown))}: see `smi-mesh conformance list`"
@@ -68,6 +72,11 @@ class Profile(pydantic.BaseModel):
     def claimed(self) -> frozenset[str]:
         """The features it claims, spelled out."""
         return expand(self.features)
+
+    def on_loopback(self) -> Self:
+        """The profile of the same mesh where nothing can be intercepted."""
+        less = tuple(f"-{name}" for name in self.not_on_loopback)
+        return self.model_copy(update={"features": (*self.features, *less)})
 
     def refuses(self, case: Case) -> str | None:
         """Why this case does not apply to the mesh, or None when it does."""

@@ -52,10 +52,13 @@ async def run_suite(options: Options, listen: Listen = lambda _: None) -> Run:
     chosen = select(entries, options.groups, options.features, options.cases)
     began, clock = datetime.now(UTC), time.monotonic()
     async with Kube.connect(options.kubeconfig) as kube:
-        environment = await _environment(kube, options)
+        loopback = await _on_loopback(kube)
+        environment = await _environment(kube, options) | {"network": "loopback" if loopback else "pods"}
         profile = await find_profile(kube, options.mesh)
+        if loopback:
+            profile = profile.on_loopback()
         runnable = [entry for entry in chosen if profile.refuses(entry.case) is None]
-        plan = Plan(secrets.token_hex(3), options.image, profile, await _bind(kube), options.patience)
+        plan = Plan(secrets.token_hex(3), options.image, profile, _bind(loopback), options.patience)
         progress = Progress(len(runnable), listen)
         interrupted = await _run(kube, plan, runnable, options, progress)
     results = [*progress.results, *_skipped(chosen, profile)]
@@ -124,14 +127,19 @@ async def _environment(kube: Kube, options: Options) -> dict[str, object]:
     }
 
 
-async def _bind(kube: Kube) -> str:
-    """What the application binds: on loopback addresses every pod shares one network, so its own IP only."""
-    with suppress(KubeError):
+async def _on_loopback(kube: Kube) -> bool:
+    """Whether nodes have addresses of 127.0.0.0/8, which means that all pods share one network."""
+    with suppress(KubeError):  # a user of one's own namespaces may not list nodes
         for node in await kube.objects("v1", "Node"):
             for address in (node.get("status") or {}).get("addresses", []):
                 if str(address.get("address", "")).startswith("127."):
-                    return "$(POD_IP)"
-    return "0.0.0.0"  # noqa: S104 - pods are reached from outside their namespace
+                    return True
+    return False
+
+
+def _bind(loopback: bool) -> str:
+    """What the application binds: in a network that all pods share, its own address only."""
+    return "$(POD_IP)" if loopback else "0.0.0.0"  # noqa: S104 - pods are reached from outside their namespace
 
 
 def reproduce(options: Options) -> str:

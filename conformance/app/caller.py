@@ -98,10 +98,15 @@ class Address:
     connect: tuple[str, int]
     target: str
     host: str
+    tunnel: str = ""
+    """What to ask the proxy to CONNECT to before anything else: HTTP/2 has no absolute form."""
 
 
-def resolve_url(url: str, proxy: Proxy | None) -> Address:
-    """Split an http URL; through a proxy the target is in absolute form. Raises ValueError."""
+def resolve_url(url: str, proxy: Proxy | None, *, http2: bool = False) -> Address:
+    """Split an http URL. Through a proxy the target is in absolute form, or HTTP/2 in a tunnel.
+
+    Raises ValueError.
+    """
     parts = urlsplit(url)
     if parts.scheme != "http" or not parts.hostname:
         raise ValueError(f"url {url!r}: expected http://<host>[:<port>]/<path>")
@@ -109,13 +114,15 @@ def resolve_url(url: str, proxy: Proxy | None) -> Address:
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     authority = parts.netloc.rpartition("@")[2]
     if proxy is not None and proxy.serves(parts.hostname):
+        if http2:
+            return Address((proxy.host, proxy.port), path, authority, f"{parts.hostname}:{port}")
         return Address((proxy.host, proxy.port), f"http://{authority}{path}", authority)
     return Address((parts.hostname, port), path, authority)
 
 
 async def send(call: Call, proxy: Proxy | None) -> Report:
     """Carry out the order. Raises ValueError for a URL that cannot be used; network faults are results."""
-    address = resolve_url(call.url, proxy)
+    address = resolve_url(call.url, proxy, http2=call.http != "http/1.1")
     report = Report()
     turns = _turns(call)
     async with asyncio.TaskGroup() as group:
@@ -227,7 +234,10 @@ class _Line:
         return self._streams is not None
 
     async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        reader, writer = await dial(*self._address.connect)
+        if self._address.tunnel:
+            reader, writer = await dial_through(*self._address.connect, self._address.tunnel)
+        else:
+            reader, writer = await dial(*self._address.connect)
         if self._speaks_http2:
             from conformance.app.http2 import Http2  # here: others start with the standard library
 
@@ -279,6 +289,34 @@ async def dial(host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.Stre
         raise NoAnswerError(Failure.RESET, str(error)) from None
     except OSError as error:
         raise NoAnswerError(Failure.UNREACHABLE, str(error)) from None
+
+
+async def dial_through(
+    host: str, port: int, authority: str
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect to `authority` through an HTTP proxy at `host`:`port`; raises NoAnswerError."""
+    reader, writer = await dial(host, port)
+    try:
+        await _tunnel(reader, writer, authority)
+    except NoAnswerError:
+        writer.close()
+        raise
+    return reader, writer
+
+
+async def _tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, authority: str) -> None:
+    try:
+        writer.write(encode_request(Request("CONNECT", authority, (("host", authority),))))
+        await writer.drain()
+        response, _ = await read_response(reader, "CONNECT")
+    except ConnectionError as error:
+        raise NoAnswerError(Failure.RESET, str(error)) from None
+    except EOFError as error:
+        raise NoAnswerError(Failure.CLOSED, str(error)) from None
+    except (BadMessageError, asyncio.LimitOverrunError) as error:
+        raise NoAnswerError(Failure.PROTOCOL, str(error)) from None
+    if not 200 <= response.status < 300:
+        raise NoAnswerError(Failure.PROXY, f"CONNECT {authority} was answered {response.status}")
 
 
 def summarise(report: Report) -> dict[str, object]:

@@ -10,8 +10,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from conformance.app.caller import Failure, NoAnswerError, dial
-from conformance.app.http1 import BadMessageError, Request, encode_request, read_response
+from conformance.app.caller import Failure, NoAnswerError, dial, dial_through
 from conformance.app.settings import Proxy
 
 
@@ -99,26 +98,4 @@ async def _hear(reader: asyncio.StreamReader) -> str:
 async def _open(order: Talk, proxy: Proxy | None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     if proxy is None or not proxy.serves(order.host):
         return await dial(order.host, order.port)
-    reader, writer = await dial(proxy.host, proxy.port)
-    try:
-        await _connect_through(order, reader, writer)
-    except NoAnswerError:
-        writer.close()
-        raise
-    return reader, writer
-
-
-async def _connect_through(order: Talk, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    authority = f"{order.host}:{order.port}"
-    try:
-        writer.write(encode_request(Request("CONNECT", authority, (("host", authority),))))
-        await writer.drain()
-        response, _ = await read_response(reader, "CONNECT")
-    except ConnectionError as error:
-        raise NoAnswerError(Failure.RESET, str(error)) from None
-    except EOFError as error:
-        raise NoAnswerError(Failure.CLOSED, str(error)) from None
-    except (BadMessageError, asyncio.LimitOverrunError) as error:
-        raise NoAnswerError(Failure.PROTOCOL, str(error)) from None
-    if not 200 <= response.status < 300:
-        raise NoAnswerError(Failure.PROXY, f"CONNECT {authority} was answered {response.status}")
+    return await dial_through(proxy.host, proxy.port, f"{order.host}:{order.port}")

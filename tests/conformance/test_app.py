@@ -311,6 +311,34 @@ async def test_through_an_explicit_proxy() -> None:
     assert "502" in refused.detail
 
 
+@pytest.mark.parametrize("http", ["http/2", "grpc"])
+async def test_http2_goes_through_a_tunnel(http: str) -> None:
+    """It has no absolute form of a target, so the proxy is asked to CONNECT and the target is a path."""
+    asked: list[bytes] = []
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        asked.append(head.partition(b"\r\n")[0])
+        behind, before = await asyncio.open_connection("127.0.0.1", http_port(app))
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        async with asyncio.TaskGroup() as group:
+            group.create_task(copy(reader, before))
+            group.create_task(copy(behind, writer))
+
+    async def copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        while piece := await source.read(65536):
+            target.write(piece)
+        target.close()
+
+    async with running() as app, await asyncio.start_server(relay, "127.0.0.1", 0) as listener:
+        proxy = Proxy("127.0.0.1", listener.sockets[0].getsockname()[1], ())
+        report = await send(Call("http://api.shop/items?a=1", http=http, count=3), proxy)
+    assert [result.status for result in report.results] == [200] * 3
+    assert asked == [b"CONNECT api.shop:80 HTTP/1.1"]
+    seen = json.loads(report.results[0].body.partition(b"\n")[0])
+    assert seen["target"] == "/items?a=1"
+
+
 def test_who_is_reached_without_the_proxy() -> None:
     proxy = Proxy("p", 1, ("localhost", ".svc", "10.0.0.1"))
     assert not proxy.serves("LOCALHOST")

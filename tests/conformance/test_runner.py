@@ -95,6 +95,12 @@ def test_the_standing_world_carries_the_profile() -> None:
     assert world.namespace(plan, "x")["metadata"]["labels"]["openservicemesh.io/monitored-by"] == "osm"
 
 
+def test_on_loopback_a_mesh_claims_less() -> None:
+    whole, less = known("smi-mesh").claimed, known("smi-mesh").on_loopback().claimed
+    assert whole - less == {"split-udp", "access-udp", "specs-udp", "access-plaintext", "access-probes"}
+    assert known("osm").on_loopback().claimed == known("osm").claimed
+
+
 def test_grants_cover_the_ports_a_case_deploys() -> None:
     ports = world.listening({"HTTP_PORT": "8081", "NAME": "x"}, [("http", 9090)])
     plan = world.Plan("run", "image", known("smi-mesh"))

@@ -31,5 +31,5 @@ CASE = Case(
     run=run,
     rules=("R9", "S32"),
     access="closed",
-    needs=("access-status",),
+    needs=("access-status", "access-plaintext"),
 )

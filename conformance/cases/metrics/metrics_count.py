@@ -29,7 +29,14 @@ async def numbers(mesh: Mesh) -> Mapping[str, Fraction]:
 async def run(mesh: Mesh) -> None:
     await mesh.deploy("meter", ports=[("http", 8080)])
     await becomes_served(mesh, "client", "http://meter:8080/", "meter")
-    before = await numbers(mesh)
+
+    async def caught_up() -> Mapping[str, Fraction]:
+        now, reached = await numbers(mesh), await mesh.reached("meter")
+        counted = now["success_count"] + now["failure_count"]
+        expect(counted == reached, f"{counted} requests are counted, {reached} reached the application")
+        return now
+
+    before = await mesh.converge(caught_up, "the requests up to now in the metrics of meter", seconds=30)
     await mesh.call("client", "http://meter:8080/?delay=0.02", count=30, concurrency=3)
     await mesh.call("client", "http://meter:8080/?status=500", count=10)
 
