@@ -11,8 +11,9 @@ import asyncio
 import logging
 import os
 import ssl
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -114,6 +115,16 @@ class Identity:
         private, rest = material["private"], ("certificates", "trust_bundle", "not_after")
         self._adopt(Key(private.encode("ascii"), ""), Signed(**{name: material[name] for name in rest}))
 
+    def begin_sessions_anew(self) -> None:
+        """Replace the context of the mesh port by one of the same certificate that knows no session yet."""
+        material = self._material
+        if material is None:
+            return
+        private = material["private"].encode("ascii")
+        with _in_memory(private + material["certificates"].encode("ascii")) as path:
+            server = _server_context(material["trust_bundle"], path)
+        self._contexts = replace(self._current, server=server)
+
     async def obtain(self) -> None:
         """Get a certificate; tries until it succeeds, with back-off."""
         backoff = Backoff(0.1, 5.0, self._chance)
@@ -164,6 +175,10 @@ class Identity:
         )
         self._next_key = None  # every certificate has a key of its own, whether it is usable or not
         self._adopt(key, signed)
+        now = self._now()
+        _log.info(
+            "certificate valid for %.0f s, renewal in %.0f s", self.not_after - now, self._renew_at - now
+        )
 
     def _adopt(self, key: Key, signed: Signed) -> None:
         now = self._now()
@@ -181,7 +196,6 @@ class Identity:
             "trust_bundle": signed.trust_bundle,
             "not_after": signed.not_after,
         }
-        _log.info("certificate valid for %.0f s, renewal in %.0f s", life, self._renew_at - now)
         for callback in self._on_renewal:
             callback(self._material)
 
@@ -206,10 +220,8 @@ def _read_token(path: str) -> str:
 def _make_contexts(key: Key, signed: Signed) -> _Contexts:
     """Contexts of one certificate. Raises SigningError if OpenSSL refuses a part of it."""
     try:
-        descriptor = _memory_file(key.private + signed.certificates.encode("ascii"))
-        try:
-            path = f"/proc/self/fd/{descriptor}"
-            bundle = signed.trust_bundle
+        bundle = signed.trust_bundle
+        with _in_memory(key.private + signed.certificates.encode("ascii")) as path:
             return _Contexts(
                 server=_server_context(bundle, path),
                 client_http=_client_context(bundle, path, ALPN_HTTP1),
@@ -218,22 +230,20 @@ def _make_contexts(key: Key, signed: Signed) -> _Contexts:
                 client_udp=_client_context(bundle, path, ALPN_UDP),
                 controller=_client_context(bundle, path, None),
             )
-        finally:
-            os.close(descriptor)
     except (OSError, UnicodeEncodeError) as error:  # ssl.SSLError is an OSError
         raise SigningError(f"the signed certificate is not usable: {error}") from error
 
 
-def _memory_file(content: bytes) -> int:
-    """A descriptor of an anonymous file in memory that nobody else may open; the caller closes it."""
+@contextmanager
+def _in_memory(content: bytes) -> Iterator[str]:
+    """The path of an anonymous file in memory that nobody else may open; it ends with the context."""
     descriptor = os.memfd_create("smi-mesh-key", os.MFD_CLOEXEC)
     try:
         os.fchmod(descriptor, 0o600)
         os.write(descriptor, content)
-    except OSError:
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
         os.close(descriptor)
-        raise
-    return descriptor
 
 
 def _server_context(bundle: str, certificate: str) -> ssl.SSLContext:

@@ -30,6 +30,7 @@ _FLAGS: Final[Mapping[str, str]] = {
     "connect-failed": "UF",
     "connect-timeout": "UF",
     "wrong-peer": "UF",
+    "peer-expired": "UF",
     "overflow": "UO",
     "overload": "OM",
     "upstream-reset": "UC",

@@ -12,7 +12,8 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
+from weakref import WeakSet
 
 from dataplane.core.peer import peer_of, spiffe_id
 from dataplane.serve.tls import TlsLayer
@@ -21,8 +22,10 @@ from smi.policy.access import Peer
 
 MAX_SESSIONS: Final = 512
 """Sessions a client keeps for its next connections: about 10 kB each."""
-MAX_ISSUED: Final = 1024
-"""Sessions a server keeps for its clients, about 10 kB each; see `bound_issued`."""
+MAX_ISSUED: Final = 512
+"""Sessions a server keeps for its clients, one per connection, before it begins anew; see `Issued`."""
+MAX_FULL: Final = 3
+"""Contexts with so many sessions that may wait for the end of their last connection."""
 _MAX_PROOFS: Final = 1024
 
 
@@ -138,10 +141,35 @@ class Sessions:
                     self._kept[place] = session
 
 
-def bound_issued(context: ssl.SSLContext, limit: int = MAX_ISSUED) -> None:
-    """Have a server issue tickets only while it keeps fewer sessions than `limit`.
+class Issuer(Protocol):
+    """Who has the context of the mesh port (`control.identity.Identity`)."""
 
-    OpenSSL's own limit is 20480 and cannot be set from Python. Sessions end after two hours
-    (OpenSSL's default), or with the context.
+    @property
+    def server_context(self) -> ssl.SSLContext: ...
+    def begin_sessions_anew(self) -> None:
+        """Replace `server_context` by one that has issued no tickets yet."""
+
+
+class Issued:
+    """Bounds the sessions that a server keeps for its clients: about 10 kB each.
+
+    OpenSSL's own limit is 20480 and cannot be set from Python. So a context that keeps `limit` of them is
+    replaced by a fresh one, and each client shakes hands in full once. A full one lives as long as a
+    connection that began with it; while there are MAX_FULL of these, no tickets are issued.
     """
-    context.num_tickets = 1 if context.session_stats()["number"] < limit else 0
+
+    def __init__(self, issuer: Issuer, limit: int = MAX_ISSUED) -> None:
+        self._issuer = issuer
+        self._limit = limit
+        self._full: WeakSet[ssl.SSLContext] = WeakSet()
+
+    def check(self, _now: float = 0.0) -> None:
+        """To be called at every tick."""
+        context = self._issuer.server_context
+        if context.session_stats()["number"] < self._limit:
+            return
+        self._full.add(context)
+        if len(self._full) <= MAX_FULL:
+            self._issuer.begin_sessions_anew()
+        else:
+            context.num_tickets = 0

@@ -25,7 +25,7 @@ from dataplane.core.inbound import (
 )
 from dataplane.core.openings import First, Openings
 from dataplane.core.outcome import Outcome, Reply, failed, refused
-from dataplane.serve.handshakes import Expired, Handshakes, bound_issued
+from dataplane.serve.handshakes import Expired, Handshakes, Issued
 from dataplane.serve.http2_server import DownstreamLink
 from dataplane.serve.http_any import Opening
 from dataplane.serve.http_server import Decision, Downstream, Refusal, Serving, Way
@@ -78,7 +78,7 @@ class Inbound:
         self.own_ports = own_ports
         self._contexts = contexts
         self._handshakes = handshakes
-        serving.registry.on_tick(lambda _now: bound_issued(contexts.server_context))
+        serving.registry.on_tick(Issued(contexts).check)
         self._original = original
         self.udp = UdpInbound(
             serving, state, udp.counters, app.host, own_ports, udp.idle, self.denied, self.admitted

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import json
 import logging
 import ssl
 import time
@@ -22,6 +23,7 @@ from dataplane.settings import Settings
 from dataplane.tasks import Tasks
 from tests.dataplane.control.authority import Authority
 from tests.dataplane.control.stand_in import POD_URI, TOKEN, StandIn, http_answer
+from tests.dataplane.serve.test_tls import Pair
 from tests.dataplane.waiting import until
 
 
@@ -234,6 +236,37 @@ async def test_the_key_leaves_no_open_descriptor(settings: Settings) -> None:
     identity = make(settings)
     await identity.obtain()
     assert not [name for name in _open_files() if "smi-mesh-key" in name]
+
+
+async def test_sessions_begin_anew_with_the_same_certificate(settings: Settings) -> None:
+    identity = make(settings)
+    identity.begin_sessions_anew()  # harmless before there is a certificate
+    await identity.obtain()
+    before, client = identity.server_context, identity.client_tcp_context
+    first = Pair(client, before)
+    first.pump()
+    identity.begin_sessions_anew()
+    assert identity.server_context is not before
+    assert identity.client_tcp_context is client
+    second = Pair(client, identity.server_context)
+    second.pump()
+    assert second.client.certificate_der == first.client.certificate_der != b""
+    assert not [name for name in _open_files() if "smi-mesh-key" in name]
+
+
+async def test_what_one_process_obtained_another_can_use(settings: Settings) -> None:
+    first, second = make(settings), make(settings)
+    told: list[object] = []
+    first.on_renewal(told.append)
+    await first.obtain()
+    assert told == [first.material]
+    second.entrust(json.loads(json.dumps(first.material)))
+    assert second.ready
+    assert second.not_after == first.not_after
+    pair = Pair(first.client_tcp_context, second.server_context)
+    pair.pump()
+    assert spiffe_id(pair.client.certificate) == POD_URI
+    assert "PRIVATE" not in repr(second)
 
 
 def _open_files() -> list[str]:

@@ -80,12 +80,21 @@ class Contexts:
         with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
             file.write(key + certificate)
             file.flush()
-            spoken = [ALPN_HTTP1, ALPN_HTTP2, ALPN_TCP, ALPN_UDP]
-            self.server_context = self._context(ssl.PROTOCOL_TLS_SERVER, file.name, spoken)
+            self._files = key + certificate
+            self.server_context = self._server(file.name)
             self.client_context = self._context(ssl.PROTOCOL_TLS_CLIENT, file.name, [ALPN_HTTP1])
             self.client_http2_context = self._context(ssl.PROTOCOL_TLS_CLIENT, file.name, [ALPN_HTTP2])
             self.client_tcp_context = self._context(ssl.PROTOCOL_TLS_CLIENT, file.name, [ALPN_TCP])
             self.client_udp_context = self._context(ssl.PROTOCOL_TLS_CLIENT, file.name, [ALPN_UDP])
+
+    def begin_sessions_anew(self) -> None:
+        with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
+            file.write(self._files)
+            file.flush()
+            self.server_context = self._server(file.name)
+
+    def _server(self, file: str) -> ssl.SSLContext:
+        return self._context(ssl.PROTOCOL_TLS_SERVER, file, [ALPN_HTTP1, ALPN_HTTP2, ALPN_TCP, ALPN_UDP])
 
     def _context(self, side: Any, file: str, alpn: list[str]) -> ssl.SSLContext:
         context = ssl.SSLContext(side)

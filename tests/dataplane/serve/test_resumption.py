@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import ssl
 from dataclasses import replace
 
 import pytest
 
-from dataplane.serve.handshakes import Expired, Handshakes, Place, Sessions, bound_issued
+from dataplane.serve.handshakes import MAX_FULL, Expired, Handshakes, Issued, Place, Sessions
 from dataplane.telemetry import Telemetry
 from tests.dataplane.control.authority import Authority
 from tests.dataplane.serve.http import Echo, Message, get, read_message
@@ -151,14 +152,34 @@ async def test_the_dates_of_the_first_certificate_bind_a_resumed_connection(
     }
 
 
-async def test_a_server_keeps_no_more_sessions_than_its_bound(web: Contexts, api: Contexts) -> None:
+async def test_a_server_begins_anew_when_it_keeps_too_many_sessions(web: Contexts, api: Contexts) -> None:
+    issued = Issued(api, limit=2)
+    first = api.server_context
     pairs = []
     for _ in range(3):
-        bound_issued(api.server_context, limit=2)
+        issued.check()
         pairs.append(shake(web, api))
-    assert [pair.client.session is not None for pair in pairs] == [True, True, False]
-    assert api.server_context.session_stats()["number"] == 2
-    assert shake(web, api, pairs[0].client.session).server.resumed, "those that exist stay good"
+    assert first.session_stats()["number"] == 2
+    assert api.server_context is not first
+    assert not shake(web, api, pairs[0].client.session).server.resumed
+    assert shake(web, api, pairs[2].client.session).server.resumed
+
+
+async def test_no_tickets_are_issued_while_too_many_contexts_are_full(web: Contexts, api: Contexts) -> None:
+    issued = Issued(api, limit=1)
+    held = []  # one connection of each context
+    for _ in range(MAX_FULL + 1):
+        pair = shake(web, api)
+        assert pair.client.session is not None
+        held.append(pair)
+        issued.check()
+    full = api.server_context
+    assert shake(web, api).client.session is None
+    held.pop(0)
+    gc.collect()
+    issued.check()
+    assert api.server_context is not full
+    assert shake(web, api).client.session is not None
 
 
 async def test_a_client_keeps_the_newest_of_so_many_places(web: Contexts, api: Contexts) -> None:
