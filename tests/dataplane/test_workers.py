@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -254,6 +256,27 @@ def test_what_is_taken_out_there_is_added_here_once() -> None:
     assert take(there)["http"] == []
     add(here, take(there))
     assert here.render() == direct.render()
+
+
+def test_every_count_is_on_its_way() -> None:
+    """A counter that is added to these classes must be added to `dataplane.counts`."""
+    direct, there, here = Telemetry(), Telemetry(), Telemetry()
+    count_something(direct)
+    count_something(there)
+    add(here, json.loads(json.dumps(take(there))))
+    for kind in ("_http", "_tcp"):
+        for key, series in getattr(direct, kind).items():
+            assert fields_of(getattr(here, kind)[key]) == fields_of(series)
+    assert there._tcp.keys() == direct._tcp.keys(), "series stay with who counts"
+
+
+def fields_of(value: Any) -> Any:
+    """The slots of a counter, as deep as they go; `exemplar_due` is a clock, not a count."""
+    if isinstance(value, dict):
+        return {key: fields_of(item) for key, item in value.items()}
+    if type(value).__module__ != "dataplane.telemetry":
+        return value
+    return {name: fields_of(getattr(value, name)) for name in value.__slots__ if name != "exemplar_due"}
 
 
 def test_gauges_are_summed_and_those_that_count_never_fall() -> None:
