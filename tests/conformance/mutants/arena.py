@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,49 +17,17 @@ from typing import Final
 
 import yaml
 
-from conformance.report import Outcome
 from conformance.runner import Progress
 from conformance.suite import Options, run_suite
 from localmesh.images import builtin_images
 from tests.conformance.mutants.mutation import ROOT, SITE, VARIABLE, Mutant
+from tests.conformance.mutants.trial import Trial
 
 PARALLEL: Final = 4
+PATIENCE: Final = 0.3
+"""A mutant that does what it should does it within a second; most of those that do not never will."""
 _OURS: Final = ("smi-mesh/controller", "smi-mesh/proxy")
 _COMMAND_SECONDS: Final = 120
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """What the suite said about one mutant."""
-
-    mutant: Mutant
-    outcomes: Mapping[str, Outcome]
-    """Every case that ran or was skipped."""
-    messages: Mapping[str, str]
-    seconds: float
-
-    @property
-    def failed(self) -> frozenset[str]:
-        return frozenset(case for case, outcome in self.outcomes.items() if outcome is Outcome.FAILED)
-
-    @property
-    def undecided(self) -> frozenset[str]:
-        """Cases that ended in an error: no verdict, so neither a kill nor a survival."""
-        return frozenset(case for case, outcome in self.outcomes.items() if outcome is Outcome.ERROR)
-
-    @property
-    def missed(self) -> frozenset[str]:
-        """Cases that ran and should have failed but did not."""
-        return (frozenset(self.mutant.kills) & self.outcomes.keys()) - self.failed
-
-    @property
-    def unexpected(self) -> frozenset[str]:
-        """Cases that failed, or came to no verdict, and should have passed."""
-        return (self.failed - frozenset(self.mutant.kills)) | self.undecided
-
-    @property
-    def as_expected(self) -> bool:
-        return not self.missed and not self.unexpected
 
 
 def image_table(mutant: Mutant) -> str:
@@ -110,19 +78,30 @@ def _local(state: Path, *arguments: str, environment: Mapping[str, str] | None =
     return done.stdout
 
 
-def try_mutant(mutant: Mutant, cases: Collection[str] = (), *, parallel: int = PARALLEL) -> Trial:
-    """Run the suite, or these cases of it, against the mutant in a cluster of its own."""
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which cases are run; all of them unless something is named."""
+
+    cases: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+
+
+def try_mutant(mutant: Mutant, selection: Selection = Selection(), *, parallel: int = PARALLEL) -> Trial:
+    """Run the suite, or a selection of it, against the mutant in a cluster of its own."""
     began = time.monotonic()
     with cluster_of(mutant) as kubeconfig:
-        return try_in(kubeconfig, mutant, cases, parallel=parallel, began=began)
-
-
-def try_in(kubeconfig: Path, mutant: Mutant, cases: Collection[str], *, parallel: int, began: float) -> Trial:
-    """The same in a cluster that runs already."""
-    options = Options(
-        kubeconfig, "smi-mesh", cases=tuple(sorted(cases)), parallel=parallel, fresh=mutant.fresh
-    )
-    run = asyncio.run(run_suite(options, _silent))
+        options = Options(
+            kubeconfig,
+            "smi-mesh",
+            selection.groups,
+            selection.features,
+            selection.cases,
+            parallel,
+            fresh=mutant.fresh,
+            patience=PATIENCE,
+        )
+        run = asyncio.run(run_suite(options, _silent))
     if run.interrupted:
         raise KeyboardInterrupt
     outcomes = {f"{result.case.group}/{result.case.name}": result for result in run.results}

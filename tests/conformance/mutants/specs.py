@@ -1,0 +1,165 @@
+"""Mutants of route matching: paths, methods, headers, ports."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.conformance.mutants.mutation import Edit, Mutant, cases_of
+
+_MATCH: Final = "smi.policy.match"
+_REGEX: Final = "smi.policy.regex"
+_PATH: Final = "smi.policy.path"
+_LOWER: Final = "smi.lower"
+_PATH_TEST: Final = "path=None if match.path is None else path_test(match.path, whole),"
+
+PATHS: Final = (
+    Mutant(
+        "paths-ignored",
+        "does not look at pathRegex",
+        (Edit(_MATCH, _PATH_TEST, "path=None,"),),
+        kills=(
+            *cases_of("access", "example-l7 matches-omitted matches-several path-specific"),
+            *cases_of(
+                "specs",
+                "group-enumerates headers-with-path-and-methods matches-are-not-crossed "
+                "path-from-the-start path-is-a-regex path-of-letters path-to-no-end "
+                "path-whole path-without-query",
+            ),
+        ),
+    ),
+    Mutant(
+        "paths-literal",
+        "takes a pathRegex for the literal beginning of a path",
+        (
+            Edit(
+                _MATCH,
+                _PATH_TEST,
+                "path=None if match.path is None else\n"
+                "        (lambda path, begins=match.path.encode(): path.startswith(begins)),",
+            ),
+        ),
+        kills=(
+            *cases_of("access", "grpc-denial-status grpc-method"),
+            *cases_of(
+                "specs",
+                "path-everything path-from-the-start path-is-a-regex path-to-no-end "
+                "path-whole path-without-query",
+            ),
+        ),
+    ),
+)
+
+METHODS: Final = (
+    Mutant(
+        "methods-ignored",
+        "does not look at methods",
+        (
+            Edit(
+                _MATCH,
+                "methods=frozenset(method.encode() for method in match.methods) or None,",
+                "methods=None,",
+            ),
+        ),
+        kills=(
+            *cases_of("access", "example-l7 matches-omitted path-specific"),
+            *cases_of(
+                "specs",
+                "group-enumerates headers-with-path-and-methods matches-are-not-crossed "
+                "methods-in-small-letters methods-listed routes-v1alpha1 "
+                "routes-v1alpha2 routes-v1alpha3",
+            ),
+        ),
+    ),
+)
+
+HEADERS: Final = (
+    Mutant(
+        "headers-ignored",
+        "does not look at header filters",
+        (
+            Edit(
+                _MATCH,
+                "headers=tuple((name.encode(), value_test(pattern)) for name, pattern in match.headers),",
+                "headers=(),",
+            ),
+        ),
+        kills=(
+            *cases_of(
+                "split",
+                "matches-at-group-top matches-change-of-group matches-example "
+                "matches-groups-merge matches-header matches-headers-as-list "
+                "matches-one-group-missing matches-removed matches-weights",
+            ),
+            *cases_of(
+                "specs",
+                "group-keeps-its-headers header-absent header-host "
+                "header-name-without-case header-of-several-lines "
+                "header-value-is-searched headers-all-of-a-match headers-alone "
+                "headers-as-list headers-of-any-match headers-with-path-and-methods "
+                "matches-at-top-level routes-v1alpha2 routes-v1alpha3",
+            ),
+        ),
+    ),
+    Mutant(
+        "header-lists-emptied",
+        "reads only header filters that are written as a map",
+        (
+            Edit(
+                "smi.api.model",
+                "    maps = value if isinstance(value, list) else [value]\n",
+                "    maps = [] if isinstance(value, list) else [value]\n",
+            ),
+        ),
+        kills=(
+            *cases_of("split", "matches-headers-as-list"),
+            *cases_of("specs", "headers-as-list"),
+        ),
+    ),
+)
+
+PORT_ROUTES: Final = (
+    Mutant(
+        "port-routes-open-all",
+        "reads TCPRoutes and UDPRoutes as ones for all ports",
+        (
+            Edit(
+                _LOWER,
+                "    return PortSet(every=not ports, ports=frozenset(ports))\n",
+                "    return PortSet(every=True, ports=frozenset(ports))\n",
+            ),
+        ),
+        kills=(
+            *cases_of("access", "example-l4 tcp-and-http-rules-both-hold tcp-route-opens-port"),
+            *cases_of("specs", "route-keeps-its-ports tcp-route-port-of-pod tcp-route-ports udp-route-ports"),
+        ),
+    ),
+    Mutant(
+        "no-ports-is-none",
+        "reads a route without ports as one for no port",
+        (
+            Edit(
+                _LOWER,
+                "    return PortSet(every=not ports, ports=frozenset(ports))\n",
+                "    return PortSet(every=False, ports=frozenset(ports))\n",
+            ),
+        ),
+        kills=cases_of(
+            "specs",
+            "routes-v1alpha1 routes-v1alpha2 routes-v1alpha3 tcp-route-without-ports udp-route-without-ports",
+        ),
+    ),
+)
+
+TOP_LEVEL: Final = (
+    Mutant(
+        "top-level-matches-ignored",
+        "does not read matches at top level of a newer HTTPRouteGroup",
+        (Edit("smi.api.parse", "    top = model.matches or []\n", "    top = []\n"),),
+        kills=(
+            *cases_of("split", "matches-at-group-top"),
+            *cases_of("specs", "matches-at-top-level"),
+        ),
+    ),
+)
+
+MUTANTS: Final = (*PATHS, *METHODS, *HEADERS, *PORT_ROUTES, *TOP_LEVEL)

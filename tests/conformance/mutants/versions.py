@@ -1,0 +1,61 @@
+"""Mutants of the API's versions: conversion, what is served, and what old clients leave intact."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.conformance.mutants.mutation import Edit, Mutant, cases_of
+
+_CONVERT: Final = "smi.api.convert"
+_QUANTITY: Final = "smi.api.quantity"
+
+
+def _served(group: str, kind: str, *versions: str) -> Edit:
+    """Serve only these versions of a kind."""
+    return Edit(
+        _CONVERT,
+        f'    ({group}, "{kind}"): _ALL,\n',
+        f'    ({group}, "{kind}"): {versions!r},\n',
+    )
+
+
+MUTANTS: Final = (
+    Mutant(
+        "split-without-v1alpha3",
+        "does not serve TrafficSplit v1alpha3",
+        (_served("SPLIT_GROUP", "TrafficSplit", "v1alpha1", "v1alpha2", "v1alpha4"),),
+        kills=cases_of(
+            "split",
+            "versions-change-through-another versions-delete-through-another "
+            "versions-read-in-each versions-v1alpha3",
+        ),
+    ),
+    Mutant(
+        "quantities-not-kept",
+        "forgets how a quantity was written",
+        (
+            Edit(
+                _CONVERT, '        kept["weights"] = {"whole": whole, "written": written}\n', "        pass\n"
+            ),
+        ),
+        kills=cases_of("split", "versions-quantities-come-back"),
+    ),
+    Mutant(
+        "split-matches-not-kept",
+        "loses the matches of a split that an old client writes back",
+        (Edit(_CONVERT, '        kept["matches"] = spec.pop("matches")\n', '        spec.pop("matches")\n'),),
+        kills=cases_of("split", "versions-old-client"),
+    ),
+    Mutant(
+        "destination-port-not-kept",
+        "loses destination.port when a newer client writes a TrafficTarget back",
+        (
+            Edit(
+                _CONVERT,
+                '            kept["destinationPort"] = destination.pop("port")\n',
+                '            destination.pop("port")\n',
+            ),
+        ),
+        kills=cases_of("access", "destination-port destination-port-of-pod target-keeps-its-port"),
+    ),
+)
