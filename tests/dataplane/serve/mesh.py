@@ -201,14 +201,15 @@ class Pod:
         protocol: Protocol = Protocol.HTTP,
         splits: Sequence[Split] = (),
         clusters: Mapping[str, Sequence[Endpoint]] | None = None,
+        full: bool = False,
     ) -> None:
-        """Tell this pod what is behind `key`."""
+        """Tell this pod what is behind `key`; `full`: and that there is nothing else."""
         name = f"{service}:8080"
         destination = Destination(service, 8080, protocol, name, tuple(splits))
         resources = {f"destination/{key}": encode_destination(destination)}
         for cluster, members in {name: endpoints, **(clusters or {})}.items():
             resources[f"cluster/{cluster}"] = encode_cluster(tuple(members))
-        self.apply(resources)
+        self.apply(resources, full=full)
 
     def pass_through(self, key: str) -> None:
         """Tell this pod that the mesh knows nothing about `key`."""

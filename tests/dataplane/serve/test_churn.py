@@ -1,71 +1,335 @@
-"""Whatever happens to config, certificates and endpoints: nobody unallowed answers, nothing is lost."""
+"""Whatever happens to config, certificates and endpoints: nobody unallowed answers, nothing is lost.
+
+Hypothesis makes up sequences of changes and requests that overlap them. A small model says what the
+configs in force since a request began allowed it: to be routed to, to be admitted by. An answer must
+come from a pod that both allowed, a refusal or a failure must have had a reason at some moment.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import random
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
 
-import pytest
+import uvloop
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
-from tests.dataplane.serve.http import Client, Echo, get, read_message
-from tests.dataplane.serve.mesh import API, Mesh, match, routes, two_hops
+from dataplane.tasks import Tasks
+from dataplane.wire.http2 import Stream
+from smi.policy.snapshot import Endpoint
+from tests.dataplane.serve.http import DEADLINE, Client, Echo, get, read_message
+from tests.dataplane.serve.mesh import API, Mesh, Pod, match, mesh, routes, split
+from tests.dataplane.serve.test_http2 import OK, TO_API, App, Peer, dial
 from tests.dataplane.waiting import until
 
+PODS = ("root", "v1", "v2", "v3")
+SERVICE = {"root": "api", "v1": "v1", "v2": "v2", "v3": "v2"}
+"""Whose cluster a pod is in: v3 is another endpoint of v2."""
 
-@pytest.mark.parametrize("seed", range(4))
-async def test_every_answer_was_allowed_and_every_request_has_an_outcome(net: Mesh, seed: int) -> None:
-    draw = random.Random(seed)
-    web, one = await two_hops(net, Echo("one"))
-    two = await net.pod("two")
-    ports = {
-        "one": web.state.cluster("shop/api:8080")[0].port,
-        "two": await net.serve(two.ip, Echo("two")),
-    }
-    pods = {"one": one, "two": two}
-    two.admit(net.anything())
-    members, open_paths = {"one"}, {"one": True, "two": True}
-    allowed: set[str] = {"one"}  # what some config allowed since the requests under way began
 
-    def change() -> None:
-        what = draw.choice(("members", "access", "certificate", "peer"))
-        if what == "members":
-            members.clear()
-            members.update(draw.choice((("one",), ("two",), ("one", "two"), ())))
-            web.reach(API, [pods[name].endpoint(ports[name]) for name in sorted(members)])
-        elif what == "access":
-            name = draw.choice(("one", "two"))
-            open_paths[name] = not open_paths[name]
-            pods[name].admit(net.anything() if open_paths[name] else routes(match("/never", "GET")))
+# --- what happens -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A request on one of three connections, behind those that wait there already."""
+
+    client: int
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The endpoints that are ready from now on."""
+
+    pods: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A TrafficSplit with these weights of v1 and v2; None: no split. `full`: as a config sent whole."""
+
+    weights: tuple[int, int] | None
+    full: bool = False
+
+
+@dataclass(frozen=True)
+class Admit:
+    """A pod lets web in, or not."""
+
+    pod: str
+    admits: bool
+
+
+@dataclass(frozen=True)
+class Rotate:
+    """A new certificate."""
+
+    pod: str
+
+
+@dataclass(frozen=True)
+class Turns:
+    """So many turns of the event loop."""
+
+    count: int
+
+
+@dataclass(frozen=True)
+class Settle:
+    """Until nothing is under way."""
+
+
+Step = Ask | Ready | Weights | Admit | Rotate | Turns | Settle
+STEPS = st.lists(
+    st.one_of(
+        st.builds(Ask, st.integers(0, 2)),
+        st.builds(Ask, st.integers(0, 2)),
+        st.builds(Ready, st.frozensets(st.sampled_from(PODS))),
+        st.builds(Weights, st.none() | st.tuples(st.integers(0, 3), st.integers(0, 3)), st.booleans()),
+        st.builds(Admit, st.sampled_from(PODS), st.booleans()),
+        st.builds(Rotate, st.sampled_from(("web", *PODS))),
+        st.builds(Turns, st.integers(1, 30)),
+        st.builds(Settle),
+    ),
+    max_size=40,
+)
+
+
+# --- what may come of it --------------------------------------------------------------------------------
+
+
+@dataclass
+class World:
+    """The config in force."""
+
+    ready: frozenset[str] = frozenset(PODS)
+    weights: tuple[int, int] | None = None
+    admitting: set[str] = field(default_factory=lambda: set(PODS))
+
+    def routed(self) -> set[str]:
+        """Pods a request may go to now (S7, S8)."""
+        if self.weights is None:
+            return self.ready & {"root"}
+        chosen = {name for name, weight in zip(("v1", "v2"), self.weights, strict=True) if weight}
+        return {pod for pod in self.ready if SERVICE[pod] in chosen}
+
+
+@dataclass
+class Request:
+    """What was allowed at some moment since it began."""
+
+    routed: set[str] = field(default_factory=set)
+    admitted: set[str] = field(default_factory=set)
+    denied: set[str] = field(default_factory=set)
+    nobody: bool = False
+
+    def see(self, world: World) -> None:
+        routed = world.routed()
+        self.routed |= routed
+        self.admitted |= world.admitting
+        self.denied |= set(PODS) - world.admitting
+        self.nobody |= not routed
+
+    def judge(self, status: int, text: str) -> None:
+        """`text`: who answered, or our own reason."""
+        if status == 200:
+            assert text in self.routed & self.admitted, (text, self)
+        elif status == 403:
+            assert self.routed & self.denied, self
         else:
-            (web if what == "certificate" else draw.choice((one, two))).contexts.rotate()
-        allowed.update(name for name in members if open_paths[name])
+            assert (status, text) in {(503, "no-endpoint"), (503, "no-backend")}, (status, text)
+            assert self.nobody, self
 
-    asked = answered = 0
 
-    async def ask(client: Client) -> None:
-        nonlocal asked, answered
-        asked += 1
-        client.send(get(API))
-        message = await read_message(client.reader)
-        answered += 1
-        assert message.status in (200, 403, 503), message.start
-        if message.status == 200:
-            assert message.body.decode() in allowed
-        elif message.status == 403:
-            assert message.get("x-smi-mesh-denial")
-        else:
-            assert message.get("x-smi-mesh-reason")
+# --- the real thing ---------------------------------------------------------------------------------------
 
-    clients = [await net.client(web.outbound) for _ in range(4)]
-    async with asyncio.timeout(20):
-        for _ in range(60):
-            allowed.clear()
-            allowed.update(name for name in members if open_paths[name])
-            under_way = asyncio.gather(*(ask(client) for client in clients))
-            for _ in range(draw.randrange(3)):
-                change()
-                await asyncio.sleep(0)
-            await under_way
-    assert asked == answered == 240
-    await until(lambda: sum(web.count("outbound").values()) == asked)
-    assert sum(load.active for load in web.loads()) == 0
+Asks = Callable[[], Coroutine[None, None, tuple[int, str]]]
+"""Sends a request at once; the coroutine gives the status, and who answered or our own reason."""
+
+
+class Driver:
+    """A mesh that takes steps, and the model beside it."""
+
+    def __init__(self, net: Mesh, http2: bool) -> None:
+        self.net = net
+        self.http2 = http2
+        self.world = World()
+        self.under_way: set[int] = set()
+        self.requests: list[Request] = []
+        self.tasks = Tasks()
+        self.asked: list[asyncio.Task[None]] = []
+        self.pods: dict[str, Pod] = {}
+        self.endpoints: dict[str, Endpoint] = {}
+        self.apps: list[App] = []
+        self.clients: list[Asks] = []
+        self.peers: list[Peer] = []
+
+    async def start(self) -> None:
+        web = self.pods["web"] = await self.net.pod("web")
+        web.admit()
+        for name in PODS:
+            pod = self.pods[name] = await self.net.pod("api")
+            pod.admit(self.net.anything())
+            if self.http2:
+                app = App(_answers(name))
+                self.apps.append(app)
+                port = await app.start(pod.ip)
+            else:
+                port = await self.net.serve(pod.ip, Echo(name))
+            self.endpoints[name] = pod.endpoint(port)
+        self.tell()
+        for _ in range(3):
+            if self.http2:
+                peer = await dial(web)
+                self.peers.append(peer)
+                self.clients.append(_Http2(peer))
+            else:
+                self.clients.append(_Http1(await self.net.client(web.outbound)))
+
+    def tell(self, *, full: bool = False) -> None:
+        """Send web its config as discovery would; `full`: with nothing left of the one before."""
+        world, web = self.world, self.pods["web"]
+        clusters: dict[str, list[Endpoint]] = {f"shop/{name}:8080": [] for name in ("v1", "v2")}
+        root = []
+        for name in sorted(world.ready):
+            if name == "root":
+                root.append(self.endpoints[name])
+            else:
+                clusters[f"shop/{SERVICE[name]}:8080"].append(self.endpoints[name])
+        splits = []
+        if world.weights is not None:
+            splits.append(split("s", dict(zip(("v1", "v2"), world.weights, strict=True))))
+        web.reach(API, root, splits=splits, clusters=clusters, full=full)
+
+    def take(self, step: Step) -> None:
+        world = self.world
+        if isinstance(step, Ask):
+            self.ask(self.clients[step.client])
+            return
+        if isinstance(step, Ready):
+            world.ready = step.pods
+            self.tell()
+        elif isinstance(step, Weights):
+            world.weights = step.weights
+            self.tell(full=step.full)
+        elif isinstance(step, Admit):
+            (world.admitting.add if step.admits else world.admitting.discard)(step.pod)
+            grant = self.net.anything() if step.admits else routes(match("/never", "GET"))
+            self.pods[step.pod].admit(grant)
+        elif isinstance(step, Rotate):
+            self.pods[step.pod].contexts.rotate()
+        for number in self.under_way:
+            self.requests[number].see(world)
+
+    def ask(self, client: Asks) -> None:
+        number = len(self.requests)
+        request = Request()
+        request.see(self.world)
+        self.requests.append(request)
+        self.under_way.add(number)
+
+        answer_of = client()
+
+        async def run() -> None:
+            async with asyncio.timeout(DEADLINE):
+                answer = await answer_of
+            self.under_way.discard(number)
+            request.judge(*answer)
+
+        self.asked.append(self.tasks.start(f"request {number}", run()))
+
+    async def settle(self) -> None:
+        await asyncio.gather(*self.asked)
+        self.asked.clear()
+
+    async def finish(self) -> None:
+        await self.settle()
+        web = self.pods["web"]
+        await until(lambda: sum(web.count("outbound").values()) == len(self.requests))
+        await until(lambda: not any(load.active for load in web.loads()))
+
+    async def stop(self) -> None:
+        await self.tasks.cancel()
+        for peer in self.peers:
+            peer.transport.abort()
+        for app in self.apps:
+            app.stop()
+
+
+def _answers(name: str) -> Callable[[Peer], None]:
+    def react(peer: Peer) -> None:
+        for number, stream in list(peer.events.streams.items()):
+            if stream.remote_done:
+                del peer.events.streams[number]
+                peer.connection.send_head(stream, OK, end=False)
+                peer.connection.send_data(stream, name.encode(), end=True)
+
+    return react
+
+
+class _Http1:
+    """Asks one request after the other on one connection."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._turn = asyncio.Lock()
+
+    def __call__(self) -> Coroutine[None, None, tuple[int, str]]:
+        self._client.send(get(API))
+        return self._answer()
+
+    async def _answer(self) -> tuple[int, str]:
+        async with self._turn:
+            message = await read_message(self._client.reader)
+        own = message.get("x-smi-mesh-reason") or message.get("x-smi-mesh-denial")
+        return message.status, own or message.body.decode()
+
+
+class _Http2:
+    """Asks any number of requests at once on one connection."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+
+    def __call__(self) -> Coroutine[None, None, tuple[int, str]]:
+        stream = self._peer.connection.open(TO_API, None, end=True)
+        self._peer.flush()
+        return self._answer(stream)
+
+    async def _answer(self, stream: Stream) -> tuple[int, str]:
+        events = self._peer.events
+        await until(lambda: ("end", stream.id) in events.seen)
+        [head] = [event for event in events.seen if event[:2] == ("response", stream.id)]
+        fields = {name.decode(): value.decode() for name, value in head[3]}
+        own = fields.get("x-smi-mesh-reason") or fields.get("x-smi-mesh-denial")
+        return head[2], own or events.data[stream.id].decode()
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(STEPS, st.booleans())
+@example([Ask(0), Settle(), Ready(frozenset()), Ask(0), Settle(), Ready(frozenset({"root"})), Ask(0)], False)
+@example(
+    [Weights((1, 1)), *[Ask(0), Turns(1)] * 6, Admit("v1", admits=False), *[Ask(1)] * 4, Rotate("v2")], True
+)
+def test_every_answer_was_allowed_and_every_request_has_an_outcome(steps: list[Step], http2: bool) -> None:
+    async def go() -> None:
+        unheard: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: unheard.append(context))
+        async with mesh() as net:
+            driver = Driver(net, http2)
+            try:
+                await driver.start()
+                for step in steps:
+                    driver.take(step)
+                    if isinstance(step, Settle):
+                        await driver.settle()
+                    for _ in range(step.count if isinstance(step, Turns) else 0):
+                        await asyncio.sleep(0)
+                await driver.finish()
+            finally:
+                await driver.stop()
+        assert unheard == []
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(go())
