@@ -7,7 +7,7 @@ BIN := .venv/bin
 RUN := .venv/.run-ready
 DEV := .venv/.dev-ready
 
-.PHONY: help demo test unit e2e mutants check bench fuzz docs charts coverage report system clean
+.PHONY: help demo test unit e2e compiled mutants check bench fuzz docs charts coverage report system clean
 REPORT := docs/reports/smi-mesh-0.1.0-localmesh.yaml
 COVERAGE := $(BIN)/python -m conformance coverage --report $(REPORT) --semantics docs/semantics.md \
 	--page docs/spec-coverage.md --picture docs/pictures/conformance.svg --moving docs/migrating.md
@@ -26,6 +26,9 @@ unit: $(DEV) system ## fast tests: no root, no cluster
 e2e: $(DEV) system ## real processes, and network namespaces where it is root
 	$(BIN)/pytest -q -m e2e
 
+compiled: $(DEV) ## the sidecar's hot modules as machine code, where there is a C compiler; a minute or two
+	@$(BIN)/python -m dataplane.compiled
+
 mutants: $(DEV) system ## that every conformance case can fail: the suite on broken meshes, an hour; WHOLE=1: four
 	$(BIN)/python -m tests.conformance.mutants $(if $(WHOLE),,--expected) --record build/mutants$(WHOLE).json \
 	  --matrix docs/reports/mutation-matrix.md
@@ -37,7 +40,7 @@ check: $(DEV) ## format, lint, types, imports
 	$(BIN)/lint-imports
 	$(COVERAGE) --check
 
-bench: $(DEV) system ## the sidecar beside Envoy, nginx and HAProxy; QUICK=1: under 3 minutes
+bench: $(DEV) system compiled ## the sidecar beside Envoy, nginx and HAProxy; QUICK=1: under 3 minutes
 	@sh .ci/bench-packages
 	$(BIN)/pip install -q --group bench || echo "no Envoy: its columns stay empty"
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)

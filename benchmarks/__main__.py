@@ -21,6 +21,7 @@ from benchmarks.cluster import cluster
 from benchmarks.processes import LOAD_CORE, NotStarted
 from benchmarks.rows import Row
 from benchmarks.works import WORKS, prepared
+from dataplane import compiled
 
 ROOT: Final = Path(__file__).resolve().parent
 RESULTS: Final = ROOT / "results" / "latest.json"
@@ -67,6 +68,7 @@ def main() -> int:
     os.sched_setaffinity(0, {LOAD_CORE})
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # for all proxies alike
+    console.print("sidecars:", "interpreted, see `make compiled`" if compiled.root() is None else "compiled")
     began = time.monotonic()
     keep = (lambda _rows: None) if options.dry else _write
     rows = asyncio.run(measure(options.only, quick=options.quick, console=console, written=keep))

@@ -15,6 +15,7 @@ from typing import Final
 
 from benchmarks.controller import NAMESPACE, Controller, Pod, spiffe
 from benchmarks.processes import PROXY_CORE, Address, NotStarted, Running, free_ports, python, started
+from dataplane.compiled import search_path
 from smi.names import UDP_KEY
 from smi.policy.snapshot import (
     Backend,
@@ -103,6 +104,9 @@ def environment(controller: Controller, folder: Path, name: str, ip: str, ports:
         "SMI_MESH_MESH_PORT": str(ports.mesh),
         "SMI_MESH_ADMIN_PORT": str(ports.admin),
         "SMI_MESH_DRAIN_SECONDS": "0",
+        # As shipped: compiled where there is a compiler, else the sources; never the working directory.
+        "PYTHONPATH": search_path(),
+        "PYTHONSAFEPATH": "1",
     }
 
 

@@ -2,7 +2,7 @@
 
 There is no registry and no image here. A name is looked up in the table (tag and digest do not count), the
 built-in entries first extended by the ConfigMap `localmesh-images` in kube-system or by a file given to `up`.
-Pure: it reads no object and starts nothing.
+It reads no object and starts nothing; it looks whether a compiled form of the sidecar is there.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
+
+from dataplane.compiled import search_path
 
 EXTENSION_NAMESPACE: Final = "kube-system"
 EXTENSION_CONFIG_MAP: Final = "localmesh-images"
@@ -54,6 +56,7 @@ def _python_env() -> dict[str, str]:
 
 def builtin_images() -> tuple[Image, ...]:
     env = _python_env()
+    proxy = env | {"PYTHONPATH": search_path(SOURCE_ROOT)}
     ours = (
         ("smi-mesh/proxy", "dataplane", "the sidecar"),
         ("smi-mesh/controller", "controller", "the control plane"),
@@ -62,7 +65,15 @@ def builtin_images() -> tuple[Image, ...]:
     )
     shells = (("sh", "sh"), ("busybox", "sh"), ("bash", "bash"), ("alpine", "sh"), ("debian", "sh"))
     return (
-        *(Image(name, ("python", "-m", module), env=env, description=text) for name, module, text in ours),
+        *(
+            Image(
+                name,
+                ("python", "-m", module),
+                env=proxy if module == "dataplane" else env,
+                description=text,
+            )
+            for name, module, text in ours
+        ),
         Image(
             "python", (), ("python",), env=env, description="Python with the packages of this installation"
         ),

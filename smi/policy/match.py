@@ -45,7 +45,7 @@ class Request:
         self.method = method
         self.path = path
         self.host = host
-        self.headers = headers
+        self.headers = list(headers)
 
     def header(self, name: bytes) -> bytes | None:
         """The value of a header, its lines joined with `, ` (RFC 9110 §5.3); None when absent.
