@@ -20,10 +20,6 @@ _RECORD: Final = 16384
 """Most plain text of one record (RFC 8446 §5.1)."""
 
 
-class Truncated(ConnectionError):  # noqa: N818 - says what happened to the stream
-    """The peer closed the TCP connection without TLS's close_notify: what it sent may be incomplete."""
-
-
 OnReady = Callable[["TlsLayer"], asyncio.Protocol | None]
 """Called after the handshake; gives the protocol above, or None to refuse the peer (the layer resets)."""
 OnFailed = Callable[[Exception], None]
@@ -145,7 +141,8 @@ class TlsLayer:
         """TCP's end. After close_notify it says nothing new: our side may still be sending."""
         if self._eof_received:
             return True
-        self._lose(Truncated("the peer closed without close_notify"))
+        # what it sent may be incomplete
+        self._lose(ConnectionAbortedError("the peer closed without close_notify"))
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dataplane.serve.tls import TlsLayer, Truncated
+from dataplane.serve.tls import TlsLayer
 from smi.names import ALPN_TCP
 from tests.dataplane.control.authority import Authority
 from tests.dataplane.serve.mesh import Contexts
@@ -148,7 +148,7 @@ async def test_end_without_goodbye_is_a_truncation(pair: Pair) -> None:
     assert not pair.server.eof_received()
     assert pair.wires[1].closed
     pair.server.connection_lost(None)
-    assert isinstance(pair.apps[1].lost, Truncated)
+    assert isinstance(pair.apps[1].lost, ConnectionAbortedError)
     assert not pair.apps[1].ended
 
 
