@@ -13,9 +13,7 @@ def feed(data: bytes, *, server: bool) -> None:
     """Let one side read `data` in pieces; only BadConnection may come of it, and a bounded answer."""
     connection, _events = end(server=server)
     if not server:
-        connection.open(
-            [(b":method", b"GET", True), (b":path", b"/", True), (b":scheme", b"http", True)], None, end=True
-        )
+        connection.open([(b":method", b"GET"), (b":path", b"/"), (b":scheme", b"http")], None, end=True)
     try:
         for at in range(0, len(data), 61):
             connection.receive(data[at : at + 61], at / 1000)

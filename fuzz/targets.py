@@ -23,7 +23,7 @@ with atheris.instrument_imports(include=["dataplane.wire", "smi.policy"]):
     from dataplane.wire.errors import BadMessage
     from dataplane.wire.http1 import parse_request, parse_response, write_request, write_response
     from dataplane.wire.http2.frames import PREFACE
-    from dataplane.wire.http2.hpack import Reader
+    from dataplane.wire.http2.hpack import MAX_TABLE, Reader, Writer
     from dataplane.wire.inbox import Inbox
     from dataplane.wire.sniff import guess, sniff
     from smi.policy.codec import (
@@ -116,10 +116,16 @@ def http2_client(data: bytes) -> None:
 
 
 def hpack(data: bytes) -> None:
-    reader = Reader(16384)
+    """What is read, written and read again is the same; no table outgrows its size."""
+    reader, writer, next_hop = Reader(16384), Writer(), Reader(1 << 20)
     with contextlib.suppress(BadMessage):
-        reader.read(data)
-        reader.read(data)
+        for _ in range(2):
+            block = reader.read(data)
+            assert reader._size == sum(size for _, _, size in reader._table) <= MAX_TABLE
+            for _ in range(2):
+                again = next_hop.read(writer.write(block.plain, block.secret))
+                assert (again.plain, again.special) == (block.plain, [])
+                assert block.secret.intersection(name for name, _ in block.plain) <= again.secret
 
 
 def names(data: bytes) -> None:

@@ -43,6 +43,7 @@ class Outcome(Enum):
     CONNECT_TIMEOUT = (504, "connect-timeout", "no connection to the server could be made in time")
     WRONG_PEER = (503, "wrong-peer", "the server is not who the mesh says it must be")
     PEER_EXPIRED = (503, "peer-expired", "the server's certificate has expired")
+    NO_HTTP2 = (503, "no-http2", "the server's proxy does not speak HTTP/2")
     OVERFLOW = (503, "overflow", "too many requests to the server are under way")
     OVERLOAD = (503, "overload", "the proxy has no memory left for another request")
     CROWDED = (503, "too-many-connections", "the proxy has no room for another connection")

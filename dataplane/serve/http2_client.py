@@ -16,10 +16,12 @@ from dataplane.core.outcome import Outcome
 from dataplane.serve.connecting import ConnectFailed, Opener
 from dataplane.serve.http2_link import Link
 from dataplane.serve.registry import Registry
+from dataplane.serve.tls import TlsLayer
 from dataplane.tasks import Tasks
 from dataplane.wire.http1 import Fields
 from dataplane.wire.http2 import BadConnection, Code, Stream
 from dataplane.wire.http2.heads import StreamResponse
+from smi.names import ALPN_HTTP2
 
 QUIET: Final = 15.0
 """Seconds of silence on a connection with exchanges before a peer proxy is asked for a sign of life."""
@@ -57,7 +59,7 @@ class Call(Protocol):
 class UpstreamLink(Link):
     """A connection of a `Trunk`."""
 
-    __slots__ = ("_outcome", "asked", "generation", "idle_since", "mesh", "reused", "trunk")
+    __slots__ = ("asked", "generation", "idle_since", "mesh", "outcome", "reused", "trunk")
 
     def __init__(
         self,
@@ -76,13 +78,22 @@ class UpstreamLink(Link):
         self.idle_since = registry.now
         self.asked = 0.0
         """When a sign of life was asked for; 0: it was not, or came."""
-        self._outcome = Outcome.RESET
+        self.outcome = Outcome.RESET
+        """Why its exchanges fail when it is lost."""
 
     @property
     def usable(self) -> bool:
         return self.connection is not None and self.connection.can_open and not self.transport.is_closing()
 
     # --- from the transport ------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        Link.connection_made(self, transport)
+        layer: object = transport
+        if isinstance(layer, TlsLayer) and layer.alpn != ALPN_HTTP2:
+            self.lost = True
+            self.outcome = Outcome.NO_HTTP2
+            self.transport.abort()
 
     def connection_lost(self, _exc: Exception | None) -> None:
         self.lost = True
@@ -92,10 +103,10 @@ class UpstreamLink(Link):
             stream.reset = True
             owner, stream.owner = stream.owner, None
             if owner is not None:
-                owner.server_lost(self._outcome, True)
+                owner.server_lost(self.outcome, True)
 
     def broken(self, error: BadConnection) -> None:
-        self._outcome = Outcome.BAD_RESPONSE
+        self.outcome = Outcome.BAD_RESPONSE
         self.trunk.forget(self)
         self.fail(error)
 
@@ -227,9 +238,12 @@ class Trunk:
                     call.not_connected(failure.outcome)
             return
         self._dialling = False
-        if not link.lost:
-            self._links.append(link)
         waiting, self._waiting = self._waiting, deque()
+        if link.lost:  # at once: whoever dials again for each would not come to an end
+            for call in waiting:
+                call.not_connected(link.outcome)
+            return
+        self._links.append(link)
         while waiting and link.usable:
             waiting.popleft().connected(link)
         for call in waiting:

@@ -96,6 +96,9 @@ class Link(asyncio.Protocol):
     def on_malformed(self, error: BadMessage) -> None:
         """Server only."""
 
+    def on_declined(self) -> None:
+        """Server only."""
+
     def on_response(self, stream: Stream, head: StreamResponse, end: bool) -> None:
         """Client only."""
 

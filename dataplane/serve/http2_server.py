@@ -165,6 +165,10 @@ class DownstreamLink(Link):
         refusal = self.gate.refuse(malformed(error.fault, str(error)))
         refusal.series.observe(refusal.reply.status, refusal.reply.reason, 0.0)
 
+    def on_declined(self) -> None:
+        refusal = self.gate.refuse(failed(Outcome.OVERFLOW))
+        refusal.series.observe(0, refusal.reply.reason, 0.0)
+
     def on_data(self, stream: Stream, data: bytes, end: bool) -> bool:
         owner: Exchange | None = stream.owner
         return owner is None or owner.request_data(data, end)

@@ -342,6 +342,7 @@ class Connection(Sender):
         if len(self.streams) >= MAX_STREAMS:
             self._spend(1.0)
             self._refuse(stream, Code.REFUSED_STREAM)
+            self._handler.on_declined()
             return
         stream.headed = True
         try:

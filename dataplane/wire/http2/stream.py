@@ -27,6 +27,9 @@ class Handler(Protocol):
     def on_malformed(self, error: BadMessage) -> None:
         """Server: a request was reset because it is malformed."""
 
+    def on_declined(self) -> None:
+        """Server: a request was refused because the client has too many under way."""
+
     def on_response(self, stream: Stream, head: StreamResponse, end: bool) -> None:
         """Client: an interim or the final head."""
 

@@ -40,6 +40,9 @@ class Events:
     def on_malformed(self, error: BadMessage) -> None:
         self.seen.append(("malformed", str(error)))
 
+    def on_declined(self) -> None:
+        self.seen.append(("declined",))
+
     def on_response(self, stream: Stream, head: StreamResponse, end: bool) -> None:
         self.seen.append(("response", stream.id, head.status, tuple(head.fields), end))
 

@@ -1,0 +1,334 @@
+"""HTTP/2 peers that break off, vanish, flood or ask for too much: bounded, counted, harmless to others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dataplane.serve.limits import Limits
+from dataplane.wire.http2 import Code, bounds, frames
+from dataplane.wire.http2.hpack import Writer
+from smi.names import ALPN_HTTP1
+from smi.policy.snapshot import Protocol
+from tests.dataplane.serve.mesh import API, Mesh, Pod, mesh
+from tests.dataplane.serve.test_http2 import POST_API, TO_API, App, Peer, dial, echo, shop
+from tests.dataplane.waiting import until
+from tests.dataplane.wire.http2.kit import OK
+
+BODY = b"x" * 300
+STEPS = 5
+"""Points of a message to break off at: before it, behind its head, in its body, before its end, behind it."""
+
+
+def silent(_peer: Peer) -> None:
+    """Never answers."""
+
+
+def total(pod: Pod) -> int:
+    return sum(pod.count("outbound").values())
+
+
+class Deaf(Peer):
+    """Does not listen."""
+
+    def data_received(self, data: bytes) -> None:
+        pass
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def calm(pod: Pod) -> None:
+    """Nothing is under way any more."""
+    await until(lambda: not any(load.active for load in pod.loads()))
+
+
+def ask(client: Peer, step: int = STEPS - 1) -> int:
+    """A request with a body, as far as `step`; its stream."""
+    connection = client.connection
+    stream = connection.open(POST_API, None, end=False)
+    if step > 1:
+        connection.send_data(stream, BODY[:100], end=False)
+    if step > 2:
+        connection.send_data(stream, BODY[100:], end=False)
+    if step > 3:
+        connection.send_head(stream, [(b"x-trailer", b"1")], end=True)
+    client.flush()
+    return stream.id
+
+
+def answer(peer: Peer, number: int, step: int) -> None:
+    stream = peer.events.streams[number]
+    if step > 0:
+        peer.connection.send_head(stream, [*OK, (b"content-type", b"text/plain")], end=False)
+    if step > 1:
+        peer.connection.send_data(stream, BODY[:100], end=False)
+    if step > 2:
+        peer.connection.send_data(stream, BODY[100:], end=False)
+    if step > 3:
+        peer.connection.send_head(stream, [(b"x-trailer", b"1")], end=True)
+    peer.flush()
+
+
+@pytest.mark.parametrize("step", range(1, STEPS))
+@pytest.mark.parametrize("begun", [0, 2])
+async def test_clients_reset_at_every_point(net: Mesh, step: int, begun: int) -> None:
+    """The server hears of it, and the connections on both sides go on."""
+    web, _, app = await shop(net, App(silent))
+    client = await dial(web)
+    number = ask(client, step)
+    await until(lambda: app.peers and app.peers[0].events.streams)
+    answer(app.peers[0], 1, begun)
+    await until(lambda: len(client.heads()) == (1 if begun else 0))
+    client.connection.reset(client.connection.streams[number], Code.CANCEL)
+    client.flush()
+    await until(lambda: ("reset", 1, Code.CANCEL) in app.peers[0].events.seen)
+    await calm(web)
+    assert total(web) == 1
+    app.peers[0]._react = echo
+    ask(client)
+    await until(lambda: client.heads()[-1:] == [200] and len(client.heads()) == (2 if begun else 1))
+    assert len(app.peers) == 1
+    client.transport.abort()
+    app.stop()
+
+
+@pytest.mark.parametrize("step", range(STEPS))
+@pytest.mark.parametrize("how", ["reset", "vanish", "goaway", "nonsense"])
+async def test_servers_break_off_at_every_point(net: Mesh, step: int, how: str) -> None:
+    """The client gets an answer or a reset, exactly once; its connection goes on."""
+    web, _, app = await shop(net, App(silent))
+    client = await dial(web)
+    number = ask(client)
+    await until(
+        lambda: app.peers and app.peers[0].events.streams and app.peers[0].events.seen[-1][0] == "trailers"
+    )
+    peer = app.peers[0]
+    answer(peer, 1, step)
+    if how == "reset" and step < STEPS - 1:
+        peer.connection.reset(peer.events.streams[1], Code.INTERNAL_ERROR)
+    elif how == "goaway":
+        peer.connection.fail(Code.NO_ERROR)
+    elif how == "nonsense":
+        peer.transport.write(b"\xff" * 100)
+    peer.flush()
+    if how == "vanish":
+        peer.transport.abort()
+    elif how == "goaway":
+        peer.transport.close()
+    await until(lambda: number not in client.connection.streams)
+    await calm(web)
+    whole = step == STEPS - 1
+    [outcome] = web.count("outbound")
+    assert outcome == (200, "") if whole else outcome[1] != "" or outcome[0] == 502
+    seen = [event for event in client.events.seen if event[1] == number]
+    assert (seen[-1][0] == "trailers") is whole
+    assert whole or client.heads() == [502] or seen[-1][0] == "reset"
+    app.peers[0]._react = echo  # where the connection lives on
+    app._react = echo
+    ask(client)
+    await until(lambda: client.heads()[-1:] == [200] and client.events.data.get(number + 2) == BODY)
+    client.transport.abort()
+    app.stop()
+
+
+async def test_a_client_that_vanishes_frees_everything(net: Mesh) -> None:
+    web, _, app = await shop(net, App(silent))
+    for gone in range(1, 4):
+        client = await dial(web)
+        for step in range(1, STEPS):
+            ask(client, step)
+        await until(lambda gone=gone: app.peers and len(app.peers[0].events.streams) == 4 * gone)
+        client.transport.abort()
+        await calm(web)
+        await until(lambda gone=gone: total(web) == 4 * gone)
+    await until(lambda: web.running.connections == 0)
+    await until(lambda: not app.peers[0].connection.streams)
+    assert web.count("outbound") == {(0, "client-gone"): 12}
+    app.stop()
+
+
+async def test_churn_leaves_nothing_behind(net: Mesh) -> None:
+    """Connections, streams, descriptors and tasks are as before; every request has one outcome."""
+    web, api, app = await shop(net)
+    warm = await dial(web)
+    ask(warm)
+    await until(lambda: warm.heads() == [200])
+    before, tasks = descriptors(), len(asyncio.all_tasks())
+    for turn in range(30):
+        client = await dial(web)
+        numbers = [ask(client, 1 + (turn + at) % (STEPS - 1)) for at in range(8)]
+        if turn % 3 == 0:
+            for number in numbers[::2]:
+                client.connection.reset(client.connection.streams[number], Code.CANCEL)
+            client.flush()
+        elif turn % 3 == 1:
+            app.peers[-1].connection.shut_down()
+            app.peers[-1].flush()
+        client.transport.abort() if turn % 2 else client.transport.close()
+    await calm(web)
+    await calm(api)
+    await until(lambda: total(web) == 241)
+    await until(lambda: descriptors() <= before + 6)  # GOAWAY left newer links idle
+    assert len(asyncio.all_tasks()) <= tasks + 1
+    warm.transport.abort()
+    app.stop()
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [
+        lambda n: frames.settings([(frames.INITIAL_WINDOW_SIZE, 1000 + n)]),
+        lambda n: frames.frame(frames.PING, 0, 0, bytes(8)),
+        lambda n: frames.frame(frames.HEADERS, 5, 2 * n + 1, BLOCK) + frames.rst_stream(2 * n + 1, 8),
+        lambda n: frames.frame(frames.HEADERS, 4, 2 * n + 1, BLOCK) + frames.window_update(2 * n + 1, 0),
+        lambda n: frames.frame(frames.CONTINUATION if n else frames.HEADERS, 0, 1, BLOCK if not n else b""),
+        lambda n: frames.frame(
+            frames.HEADERS if not n else frames.DATA, 4 if not n else 0, 1, b"" if n else BLOCK
+        ),
+        lambda n: frames.frame(frames.PRIORITY, 0, 2 * n + 1, bytes(5)),
+    ],
+    ids=["settings", "ping", "rapid-reset", "made-you-reset", "continuation", "empty-data", "priority"],
+)
+async def test_floods_end_and_nobody_else_suffers(net: Mesh, flood: Callable[[int], bytes]) -> None:
+    web, _, app = await shop(net)
+    bystander = await dial(web)
+    _, client = await asyncio.get_running_loop().create_connection(lambda: Deaf(server=False), *web.outbound)
+    client.transport.write(b"".join(flood(number) for number in range(5000)))
+    await until(lambda: client.lost)
+    ask(bystander)
+    await until(lambda: bystander.heads() == [200])
+    assert web.count("outbound")[400, "enhance_your_calm"] == 1
+    await calm(web)
+    bystander.transport.abort()
+    app.stop()
+
+
+BLOCK = Writer().write(TO_API)
+
+
+async def test_more_streams_than_agreed_are_refused_with_an_outcome(net: Mesh) -> None:
+    web, _, app = await shop(net, App(silent))
+    client = await dial(web)
+    await until(lambda: client.connection.peer_streams == bounds.MAX_STREAMS)
+    for _ in range(bounds.MAX_STREAMS + 10):
+        client.connection.open(TO_API, None, end=True)
+    client.flush()
+    await until(lambda: sum(event[0] == "reset" for event in client.events.seen) == 10)
+    assert {event[2] for event in client.events.seen if event[0] == "reset"} == {Code.REFUSED_STREAM}
+    assert web.count("outbound") == {(0, "overflow"): 10}
+    other = await dial(web)  # somebody else has streams of his own
+    other.connection.open(TO_API, None, end=True)
+    other.flush()
+    await until(lambda: sum(len(peer.events.streams) for peer in app.peers) == bounds.MAX_STREAMS + 1)
+    client.transport.abort()
+    other.transport.abort()
+    app.stop()
+
+
+async def test_requests_are_shed_before_memory_goes(net: Mesh) -> None:
+    """503 with the reason, gRPC's UNAVAILABLE; what is under way goes on."""
+    web, _, app = await shop(net, App(silent))
+    client = await dial(web)
+    number = ask(client)
+    await until(
+        lambda: app.peers and app.peers[0].events.seen[-1:] == [("trailers", 1, ((b"x-trailer", b"1"),))]
+    )
+    squeezed = web.running._serving.pressure
+    squeezed._resident = lambda: 1 << 62
+    await until(lambda: squeezed.shedding)
+    ask(client)
+    await until(lambda: client.heads() == [503])
+    [shed] = [event for event in client.events.seen if event[0] == "response"]
+    assert (b"x-smi-mesh-reason", b"overload") in shed[3]
+    grpc = client.connection.open([*POST_API, (b"content-type", b"application/grpc")], None, end=True)
+    client.flush()
+    await until(lambda: client.heads() == [503, 200])
+    [status] = [event[3] for event in client.events.seen if event[:2] == ("response", grpc.id)]
+    assert (b"grpc-status", b"14") in status
+    answer(app.peers[0], 1, STEPS - 1)
+    await until(lambda: client.events.data.get(number) == BODY)
+    assert web.count("outbound") == {(200, ""): 1, (503, "overload"): 2}
+    client.transport.abort()
+    app.stop()
+
+
+async def test_requests_to_one_endpoint_are_bounded() -> None:
+    async with mesh(Limits(tick=0.02, requests_per_endpoint=3)) as net:
+        web, _, app = await shop(net, App(silent))
+        client = await dial(web)
+        for _ in range(5):
+            client.connection.open(TO_API, None, end=True)
+        client.flush()
+        await until(lambda: client.heads() == [503, 503])
+        assert web.count("outbound") == {(503, "overflow"): 2}
+        client.transport.abort()
+        app.stop()
+
+
+async def test_a_peer_without_http2_is_told_apart(net: Mesh) -> None:
+    """A proxy that offers no ALPN `h2` gets no HTTP/2; the request is answered, HTTP/1.1 goes on."""
+    web, api, app = await shop(net, protocol=Protocol.DETECT)
+    api.contexts.server_context.set_alpn_protocols([ALPN_HTTP1])
+    client = await dial(web)
+    client.connection.open(TO_API, None, end=True)
+    client.flush()
+    await until(lambda: client.heads() == [503])
+    [event] = [event for event in client.events.seen if event[0] == "response"]
+    assert dict(event[3])[b"x-smi-mesh-reason"] == b"no-http2"
+    client.transport.abort()
+    app.stop()
+
+
+async def test_a_server_that_hangs_up_at_once_is_not_dialled_for_ever(net: Mesh) -> None:
+    web, api = await net.pod("web"), await net.pod("api")
+    dialled = []
+
+    async def hang_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        dialled.append(1)
+        writer.transport.abort()
+
+    port = await net.serve(api.ip, hang_up)
+    web.admit()
+    api.admit(net.anything())
+    web.reach(API, [api.endpoint(port)])
+    client = await dial(web)
+    for _ in range(20):
+        client.connection.open(TO_API, None, end=True)
+    client.flush()
+    await until(lambda: len(client.heads()) == 20)
+    assert set(client.heads()) <= {502, 503}
+    assert len(dialled) < 200
+    client.transport.abort()
+
+
+async def test_slow_streams_do_not_stop_quick_ones(net: Mesh) -> None:
+    """One client asks for much on many streams at once, another for little: he is served in turn."""
+
+    def pour(peer: Peer) -> None:
+        for number, stream in list(peer.events.streams.items()):
+            if stream.remote_done:
+                del peer.events.streams[number]
+                size = 2_000_000 if stream.id <= 2 * greedy else 10
+                peer.connection.send_head(stream, OK, end=False)
+                peer.connection.send_data(stream, bytes(size), end=True)
+
+    greedy = 20
+    web, _, app = await shop(net, App(pour))
+    many = await dial(web)
+    for _ in range(greedy):
+        many.connection.open(TO_API, None, end=True)
+    many.flush()
+    await until(lambda: many.events.data)
+    few = await dial(web)
+    few.connection.open(TO_API, None, end=True)
+    few.flush()
+    await until(lambda: few.events.data.get(1) == bytes(10))
+    assert sum(map(len, many.events.data.values())) < greedy * 2_000_000
+    many.transport.abort()
+    few.transport.abort()
+    app.stop()
