@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -203,6 +204,20 @@ async def test_requests_under_way_in_any_worker_are_finished_when_it_drains(
     assert {(status, body) for status, body in await under_way} == {(200, b"one")}
     assert await sidecar.stop() == 0
     assert not any(alive(worker) for worker in workers)
+
+
+async def test_workers_that_cannot_listen_are_tried_again(controller: StandIn, tmp_path: Path) -> None:
+    sidecar = Sidecar(controller, tmp_path)
+    with socket.create_server(("127.0.0.1", sidecar.ports["OUTBOUND"])):
+        await sidecar.start(TWO)
+        await sidecar.greet()
+        assert b"listeners are not open" in await sidecar.wait_status("/ready", 503)
+        began = time.monotonic()
+        while await metric(sidecar, "smi_mesh_worker_restarts_total") < 3:
+            assert time.monotonic() - began < DEADLINE
+        assert f"cannot listen on 127.0.0.1:{sidecar.ports['OUTBOUND']}" in sidecar.stderr.read_text()
+    await sidecar.wait_status("/ready", 200)
+    assert await sidecar.stop() == 0
 
 
 async def test_workers_do_not_outlive_the_first_process(sidecar: Sidecar) -> None:
