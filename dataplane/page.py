@@ -53,21 +53,21 @@ class Bounds:
 class Page:
     """Lines written so far. `openmetrics` chooses the format."""
 
-    __slots__ = ("_lines", "openmetrics")
+    __slots__ = ("_pieces", "openmetrics")
 
     def __init__(self, openmetrics: bool = False) -> None:
         self.openmetrics = openmetrics
-        self._lines: list[str] = []
+        self._pieces: list[bytes] = []
 
     def family(self, kind: str, name: str, help_text: str) -> None:
         """Begin a family; `name` as its samples have it (a counter's ends in `_total`)."""
         if self.openmetrics and kind == "counter":
             name = name.removesuffix("_total")
-        self._lines.append(f"# HELP {name} {help_text}\n# TYPE {name} {kind}\n")
+        self._write(f"# HELP {name} {help_text}\n# TYPE {name} {kind}\n")
 
     def sample(self, name: str, labels: str, value: float) -> None:
         """One sample; `labels` as `labels` below gives them."""
-        self._lines.append(f"{name}{{{labels}}} {value!r}\n" if labels else f"{name} {value!r}\n")
+        self._write(f"{name}{{{labels}}} {value!r}\n" if labels else f"{name} {value!r}\n")
 
     def histogram(
         self,
@@ -89,9 +89,9 @@ class Page:
             self._with_exemplars(name, rest, bounds, so_far, exemplars)
         else:
             lines = [f'{name}_bucket{{{rest}le="{le}"}} {so_far[at]}\n' for at, le in places]
-            self._lines.append("".join(lines))
+            self._write("".join(lines))
         end = f"{{{labels}}}" if labels else ""
-        self._lines.append(f"{name}_sum{end} {total * bounds.unit!r}\n{name}_count{end} {so_far[-1]}\n")
+        self._write(f"{name}_sum{end} {total * bounds.unit!r}\n{name}_count{end} {so_far[-1]}\n")
 
     def _with_exemplars(
         self, name: str, rest: str, bounds: Bounds, so_far: list[int], exemplars: Mapping[int, Exemplar]
@@ -104,16 +104,19 @@ class Page:
             if shown:
                 one = shown[-1]
                 text = f' # {{trace_id="{one.trace}"}} {one.value * bounds.unit!r} {one.time:.3f}'
-            self._lines.append(f'{name}_bucket{{{rest}le="{le}"}} {so_far[at]}{text}\n')
+            self._write(f'{name}_bucket{{{rest}le="{le}"}} {so_far[at]}{text}\n')
+
+    def _write(self, text: str) -> None:
+        self._pieces.append(text.encode())  # here, piece by piece: the whole may be megabytes
 
     def end(self) -> None:
         """Nothing follows."""
         if self.openmetrics:
-            self._lines.append("# EOF\n")
+            self._write("# EOF\n")
 
     def bytes(self) -> bytes:
         """Everything written."""
-        return "".join(self._lines).encode()
+        return b"".join(self._pieces)
 
 
 def labels(names: Sequence[str], values: Sequence[str]) -> str:

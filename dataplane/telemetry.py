@@ -63,6 +63,8 @@ EXEMPLAR_SECONDS: Final = 1.0
 _GRPC_STATUSES: Final = frozenset(str(number) for number in range(17))
 _OWN_BOUNDS: Final = Bounds(SECONDS, LATENCY_BUCKETS)
 
+_MERGED_AT_ONCE: Final = 16
+
 _Series = TypeVar("_Series")
 
 Labels = tuple[str, ...]
@@ -422,16 +424,18 @@ class Telemetry:
 
     def _write_http(self, page: Page) -> Iterator[None]:
         names = ("direction", "peer", "service", "backend")
-        rows = merged(
+        rows: dict[tuple[str, Outcome], Exchanges] = {}
+        counted = (
             (labels(names, key[:4]), outcome, same)
             for key, series in list(self._http.items())
             for outcome, same in list(series.exchanges.items())
         )
-        yield
+        yield from merge(counted, rows)
         counts: dict[str, int] = {}
         calls: dict[str, int] = {}
         durations: dict[str, Exchanges] = {}
         for (where, (status, reason, grpc)), same in rows.items():
+            yield
             row = f"{where},{labels(('status', 'reason'), (str(status), reason))}"
             counts[row] = counts.get(row, 0) + same.count
             if grpc:
@@ -477,13 +481,17 @@ class Telemetry:
         yield
 
 
-def merged(
-    rows: Iterable[tuple[str, Outcome, Exchanges]],
-) -> dict[tuple[str, Outcome], Exchanges]:
-    """Exchanges summed over equal (labels, outcome). A sum of one is the very counter, not a copy."""
-    found: dict[tuple[str, Outcome], Exchanges] = {}
+def merge(
+    rows: Iterable[tuple[str, Outcome, Exchanges]], found: dict[tuple[str, Outcome], Exchanges]
+) -> Iterator[None]:
+    """Sum exchanges over equal (labels, outcome) into `found`; may be left at every yield.
+
+    A sum of one is the very counter, not a copy.
+    """
     copies: set[tuple[str, Outcome]] = set()
-    for where, outcome, same in rows:
+    for number, (where, outcome, same) in enumerate(rows):
+        if number % _MERGED_AT_ONCE == 0:
+            yield
         key = (where, outcome)
         known = found.get(key)
         if known is None:
@@ -494,7 +502,6 @@ def merged(
             known = add(Exchanges(), known)
             found[key] = known
         add(known, same)
-    return found
 
 
 def add(total: Exchanges, one: Exchanges) -> Exchanges:

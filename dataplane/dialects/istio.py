@@ -12,7 +12,7 @@ from typing import Final
 
 from dataplane.dialects.sides import UNKNOWN, Side, far_side, own_side
 from dataplane.page import Bounds, Page, labels
-from dataplane.telemetry import SECONDS, SIZES, Edge, Outcome, Own, Telemetry, merged
+from dataplane.telemetry import SECONDS, SIZES, Edge, Exchanges, Outcome, Own, Telemetry, merge
 
 _BOUNDS: Final = (
     *(0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 300_000),
@@ -81,11 +81,13 @@ class Istio:
         if own != self._own:
             self._own = own
             self._texts.clear()
-        rows = merged(
+        rows: dict[tuple[str, Outcome], Exchanges] = {}
+        counted = (
             (self._labels(edge, outcome), outcome, same)
             for edge, series in telemetry.http_edges()
             for outcome, same in list(series.exchanges.items())
         )
+        yield from merge(counted, rows)
         yield
         page.family("counter", "istio_requests_total", "Requests handled.")
         for (row, _), same in rows.items():

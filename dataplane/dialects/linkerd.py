@@ -11,7 +11,7 @@ from typing import Final
 
 from dataplane.dialects.sides import far_side, own_side, service_account
 from dataplane.page import Bounds, Page, labels
-from dataplane.telemetry import SECONDS, Edge, Exchanges, Outcome, Own, Telemetry, add, is_failure, merged
+from dataplane.telemetry import SECONDS, Edge, Exchanges, Outcome, Own, Telemetry, add, is_failure, merge
 
 _BOUNDS: Final = (
     *(1, 2, 3, 4, 5, 10, 20, 30, 40, 50, 100, 200, 300, 400, 500, 1000, 2000, 3000, 4000, 5000),
@@ -37,15 +37,18 @@ class Linkerd:
         if own != self._own:
             self._own = own
             self._texts.clear()
-        rows = merged(
+        rows: dict[tuple[str, Outcome], Exchanges] = {}
+        counted = (
             (self._labels(edge), outcome, same)
             for edge, series in telemetry.http_edges()
             for outcome, same in list(series.exchanges.items())
         )
+        yield from merge(counted, rows)
         requests: dict[str, int] = {}
         responses: dict[str, int] = {}
         latencies: dict[str, Exchanges] = {}
         for (where, outcome), same in rows.items():
+            yield
             status, reason, grpc = outcome
             code = f',status_code="{status}"' if status else ""
             requests[where] = requests.get(where, 0) + same.count

@@ -11,7 +11,7 @@ from typing import Final
 
 from dataplane.dialects.sides import UNKNOWN, Side, far_side, own_side
 from dataplane.page import Bounds, Page, labels
-from dataplane.telemetry import SECONDS, Edge, Exchanges, Own, Telemetry, add, merged
+from dataplane.telemetry import SECONDS, Edge, Exchanges, Outcome, Own, Telemetry, add, merge
 
 _BOUNDS: Final = (
     *(0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 300_000),
@@ -36,15 +36,18 @@ class Osm:
         if own != self._own:
             self._own = own
             self._texts.clear()
-        rows = merged(
+        rows: dict[tuple[str, Outcome], Exchanges] = {}
+        counted = (
             (self._labels(edge), outcome, same)
             for edge, series in telemetry.http_edges()
             if edge.direction != "inbound"
             for outcome, same in list(series.exchanges.items())
         )
+        yield from merge(counted, rows)
         requests: dict[str, int] = {}
         durations: dict[str, Exchanges] = {}
         for (where, (status, _, _)), same in rows.items():
+            yield
             row = f'response_code="{status}",{where}'
             requests[row] = requests.get(row, 0) + same.count
             add(durations.setdefault(where, Exchanges()), same)
