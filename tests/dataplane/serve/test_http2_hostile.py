@@ -19,6 +19,7 @@ from tests.dataplane.waiting import until
 from tests.dataplane.wire.http2.kit import OK
 
 BODY = b"x" * 300
+BLOCK = Writer().write(TO_API)
 STEPS = 5
 """Points of a message to break off at: before it, behind its head, in its body, before its end, behind it."""
 
@@ -206,9 +207,6 @@ async def test_floods_end_and_nobody_else_suffers(net: Mesh, flood: Callable[[in
     await calm(web)
     bystander.transport.abort()
     app.stop()
-
-
-BLOCK = Writer().write(TO_API)
 
 
 async def test_more_streams_than_agreed_are_refused_with_an_outcome(net: Mesh) -> None:
