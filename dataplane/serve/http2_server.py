@@ -16,9 +16,9 @@ from dataplane.core.answer import grpc_answer, grpc_end, grpc_timeout, is_grpc, 
 from dataplane.core.outcome import LOST, UNPROCESSED, Outcome, Reply, failed, malformed
 from dataplane.core.retry import Loss, may_retry
 from dataplane.core.traces import trace_of
+from dataplane.serve.gate import CLIENT_GONE, TRUNCATED, Decision, Gate, Refusal, Serving, Way
 from dataplane.serve.http2_client import UpstreamLink
 from dataplane.serve.http2_link import Link
-from dataplane.serve.http_server import CLIENT_GONE, TRUNCATED, Decision, Gate, Refusal, Serving, Way
 from dataplane.serve.pool import avoid
 from dataplane.serve.registry import NEVER
 from dataplane.wire.errors import BadMessage

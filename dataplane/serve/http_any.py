@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+from dataplane.serve.gate import Gate, Serving
 from dataplane.serve.http2_server import DownstreamLink
-from dataplane.serve.http_server import Downstream, Gate, Serving
+from dataplane.serve.http_server import Downstream
 from dataplane.serve.registry import NEVER
 from dataplane.wire.http2 import PREFACE
 

@@ -25,10 +25,11 @@ from dataplane.core.inbound import (
 )
 from dataplane.core.openings import First, Openings
 from dataplane.core.outcome import Outcome, Reply, failed, refused
+from dataplane.serve.gate import Decision, Refusal, Serving, Way
 from dataplane.serve.handshakes import Expired, Handshakes, Issued
 from dataplane.serve.http2_server import DownstreamLink
 from dataplane.serve.http_any import Opening
-from dataplane.serve.http_server import Decision, Downstream, Refusal, Serving, Way
+from dataplane.serve.http_server import Downstream
 from dataplane.serve.outbound import to_origin_form
 from dataplane.serve.pool import App, ConnectFailed, Contexts
 from dataplane.serve.server_names import ServerNames

@@ -16,8 +16,8 @@ from typing import Final
 
 from dataplane.core.outbound import Router
 from dataplane.serve.datagrams import Intercepted, Listener, Replies
+from dataplane.serve.gate import Serving
 from dataplane.serve.handshakes import Handshakes
-from dataplane.serve.http_server import Serving
 from dataplane.serve.inbound import Inbound
 from dataplane.serve.limits import Limits
 from dataplane.serve.outbound import Outbound

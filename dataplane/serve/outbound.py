@@ -17,8 +17,8 @@ from dataplane.core.inbound import spoken_as
 from dataplane.core.openings import First, Openings
 from dataplane.core.outbound import NoRoute, Plan, Router
 from dataplane.core.outcome import Outcome, Reply, failed
+from dataplane.serve.gate import Decision, HandOver, Refusal, Serving, Way
 from dataplane.serve.http_any import Opening
-from dataplane.serve.http_server import Decision, HandOver, Refusal, Serving, Way
 from dataplane.serve.pool import ConnectFailed, Peers, avoid
 from dataplane.serve.server_names import ServerNames
 from dataplane.serve.sniffer import Sniffer

@@ -17,7 +17,7 @@ from dataplane.core.inbound import admit_flow
 from dataplane.serve import datagrams
 from dataplane.serve.carrier import Carrier
 from dataplane.serve.datagrams import Conversation, Reply
-from dataplane.serve.http_server import Serving
+from dataplane.serve.gate import Serving
 from dataplane.serve.sockets import Address
 from dataplane.serve.udp_series import UdpCounters
 from dataplane.state import State

@@ -19,7 +19,7 @@ from dataplane.core.outcome import Outcome
 from dataplane.serve import datagrams
 from dataplane.serve.carrier import Carrier
 from dataplane.serve.datagrams import Conversation, Reply
-from dataplane.serve.http_server import Serving
+from dataplane.serve.gate import Serving
 from dataplane.serve.pool import ConnectFailed, Peers, avoid
 from dataplane.serve.sockets import Address
 from dataplane.serve.udp_series import UdpCounters, UdpSeries

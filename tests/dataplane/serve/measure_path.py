@@ -22,8 +22,9 @@ import uvloop
 
 from dataplane import process
 from dataplane.core.outbound import Router
+from dataplane.serve.gate import Serving
 from dataplane.serve.handshakes import Handshakes
-from dataplane.serve.http_server import Downstream, Serving
+from dataplane.serve.http_server import Downstream
 from dataplane.serve.inbound import Inbound, _Gate
 from dataplane.serve.limits import Limits
 from dataplane.serve.outbound import Outbound, _Explicit

@@ -18,10 +18,10 @@ from typing import Any
 from jh2._hazmat import Encoder
 
 from dataplane.core.outbound import Plan, Router
+from dataplane.serve.gate import Serving
 from dataplane.serve.handshakes import Handshakes
 from dataplane.serve.http2_client import UpstreamLink
 from dataplane.serve.http2_server import DownstreamLink
-from dataplane.serve.http_server import Serving
 from dataplane.serve.limits import Limits
 from dataplane.serve.outbound import Outbound, _Explicit
 from dataplane.serve.pool import Peers

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from dataplane.core.balance import Load
 from dataplane.core.outcome import Reply
 from dataplane.core.request_ids import RequestIds
+from dataplane.serve.gate import Refusal, Serving, Way
 from dataplane.serve.http2_client import Trunk
-from dataplane.serve.http_server import Downstream, Refusal, Serving, Way
+from dataplane.serve.http_server import Downstream
 from dataplane.serve.limits import Limits
 from dataplane.serve.pool import Lane
 from dataplane.serve.pressure import Pressure
