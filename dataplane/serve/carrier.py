@@ -1,16 +1,17 @@
 """One mTLS connection that carries the datagrams of many flows, on either side of it.
 
-What cannot be sent yet waits in a queue of bounded size that drops its oldest datagrams: for UDP a
-late datagram is worth less than the next one. Frames of one turn of the loop leave in one write.
+What cannot be sent yet waits in a queue of bounded size. When it is full, flows that have more than
+their share in it lose their oldest datagrams (`core.shares`), so that a flood on one flow leaves the
+others whole. Frames of one turn of the loop leave in one write.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from dataplane.core.shares import keep
 from dataplane.serve.datagrams import BAD_FRAME, QUEUE_FULL
 from dataplane.serve.sockets import reset, stream
 from dataplane.wire.datagrams import Decoder, Frame, encode, encode_end
@@ -48,7 +49,7 @@ class Carrier(asyncio.Protocol):
         self._on_lost = on_lost
         self._on_dropped = on_dropped
         self._decoder = Decoder()
-        self._queue: deque[bytes] = deque()
+        self._queue: list[tuple[int, bytes]] = []  # (flow, frame)
         self._bytes = 0
         self._paused = False
         self._scheduled = False
@@ -58,11 +59,11 @@ class Carrier(asyncio.Protocol):
 
     def send(self, flow: int, payload: bytes) -> None:
         """Send one datagram, or let it wait."""
-        self._push(encode(flow, payload))
+        self._push(flow, encode(flow, payload))
 
     def end(self, flow: int) -> None:
         """Tell the peer that a flow is forgotten."""
-        self._push(encode_end(flow))
+        self._push(flow, encode_end(flow))
 
     def fail(self, reason: str) -> None:
         """There will be no connection: drop what waits."""
@@ -115,11 +116,11 @@ class Carrier(asyncio.Protocol):
     def _open(self) -> bool:
         return self._transport is not None and not self._paused and not self._lost
 
-    def _push(self, frame: bytes) -> None:
+    def _push(self, flow: int, frame: bytes) -> None:
         if self._lost:
             self._on_dropped("connection-lost", 1)
             return
-        self._queue.append(frame)
+        self._queue.append((flow, frame))
         self._bytes += len(frame)
         if self._bytes > self._limit:
             if self._open:
@@ -137,17 +138,17 @@ class Carrier(asyncio.Protocol):
 
     def _flush(self) -> None:
         if self._queue and self._transport is not None and not self._lost:
-            data = b"".join(self._queue)
+            data = b"".join([frame for _, frame in self._queue])
             self._queue.clear()
             self._bytes = 0
             self._transport.write(data)
 
     def _shorten(self) -> None:
-        dropped = 0
-        while self._bytes > self._limit and len(self._queue) > 1:
-            self._bytes -= len(self._queue.popleft())
-            dropped += 1
-        self._on_dropped(QUEUE_FULL, dropped)
+        """Make room for a while: going through the queue costs in proportion to it."""
+        before = len(self._queue)
+        self._queue = keep(self._queue, self._limit * 3 // 4)
+        self._bytes = sum(len(frame) for _, frame in self._queue)
+        self._on_dropped(QUEUE_FULL, before - len(self._queue))
 
     def _drop_all(self, reason: str) -> None:
         count = len(self._queue)

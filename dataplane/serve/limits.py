@@ -60,7 +60,7 @@ class Limits:
     udp_flows_per_peer: int = 1024
     """Of these, the ones of one peer to one port."""
     udp_queued: int = 1 << 18
-    """Bytes of datagrams that wait for one peer's connection; then the oldest are dropped."""
+    """Bytes of datagrams that wait for one peer's connection; then the oldest of the largest flows go."""
     udp_waiting: int = 64
     """Datagrams of one flow that wait for the controller's answer; then the oldest are dropped."""
     buffered: int = 65536

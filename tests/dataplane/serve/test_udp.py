@@ -342,6 +342,22 @@ async def test_both_tables_are_bounded(net: Mesh, servers: Callable[..., object]
     caller.udp.close()
 
 
+async def test_a_flood_on_one_flow_leaves_the_others_whole(net: Mesh, servers: Callable[..., object]) -> None:
+    """What waits for a connection is shared; here none comes up until all has been sent."""
+    net.limits = replace(QUICK, udp_queued=16_384)
+    pair = Pair(net, servers)
+    await pair.begin()
+    pair.clock.admit(grant(pair.port))
+    polite = [b"polite %d" % number for number in range(20)]
+    for datagram in polite:
+        for _ in range(100):
+            pair.caller.send(bytes(1000), 1)
+        pair.caller.send(datagram, 2)
+    await until(lambda: [payload for payload, _ in pair.server.seen if payload[:6] == b"polite"] == polite)
+    assert dropped(pair.caller.pod)["outbound", "queue-full"] > 1900
+    pair.caller.udp.close()
+
+
 async def test_callers_outside_the_mesh(net: Mesh, servers: Callable[..., object]) -> None:
     clock = await net.pod("clock")
     port, server = await servers(clock.ip, "clock")  # type: ignore[misc]  # a fixture's
