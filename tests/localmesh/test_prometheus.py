@@ -7,9 +7,10 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
-from localmesh.prometheus import Wanted, configuration, target
+from localmesh.prometheus import Prometheus, Wanted, configuration, target
 
 
 def pod(name: str, ip: str = "127.0.0.1", **annotations: str) -> dict[str, Any]:
@@ -57,3 +58,9 @@ def test_a_pod_has_the_labels_of_kubernetes_discovery() -> None:
         },
     }
     assert target(pod("early", "")) is None
+
+
+def test_a_machine_without_prometheus_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Prometheus.missing() == ""
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert "Debian's package `prometheus`" in Prometheus.missing()
