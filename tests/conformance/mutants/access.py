@@ -243,6 +243,23 @@ REFERENCES: Final = (
         kills=cases_of("access", "target-old-references unknown-match unknown-match-beside-known"),
     ),
     Mutant(
+        "unknown-kinds-forgotten",
+        "reads a rule of an unknown kind as if it were not there",
+        (
+            Edit(
+                _LOWER,
+                '                present = True\n                message = f"rule kind',
+                '                message = f"rule kind',
+            ),
+            Edit(
+                "smi.api.crds",
+                '"kind": _text("Kind of the route object.", enum=kinds),',
+                '"kind": _text("Kind."),',
+            ),
+        ),
+        kills=cases_of("access", "unknown-rule-kind"),
+    ),
+    Mutant(
         "no-sources-is-everybody",
         "reads a TrafficTarget without sources as one for everybody",
         (
@@ -299,6 +316,12 @@ ANSWERS: Final = (
             ),
         ),
         kills=cases_of("access", "probe-path-is-no-door"),
+    ),
+    Mutant(
+        "probes-refused",
+        "refuses the probes of the kubelet like any stranger",
+        (Edit(_ACCESS, "        frozenset(_probes(inbound)),\n", "        frozenset(),\n"),),
+        kills=cases_of("access", "probe-path-is-no-door probes-pass"),
     ),
 )
 

@@ -76,6 +76,43 @@ ADMISSION: Final = (
         kills=cases_of("split", "admission-quantities"),
     ),
     Mutant(
+        "bad-patterns-accepted",
+        "accepts patterns that are none, and lets them match everything",
+        (
+            Edit(
+                _LOWER,
+                "    {Reason.INVALID, Reason.INVALID_WEIGHT, Reason.INVALID_PATTERN, Reason.FOREIGN_IDENTITY}\n",
+                "    {Reason.INVALID, Reason.INVALID_WEIGHT, Reason.FOREIGN_IDENTITY}\n",
+            ),
+            Edit(
+                _LOWER,
+                "    return fine\n",
+                "    return True\n",
+            ),
+            Edit(
+                "smi.policy.regex",
+                '    regex = _compile(pattern, "pathRegex")\n',
+                "    try:\n"
+                '        regex = _compile(pattern, "pathRegex")\n'
+                "    except PatternError:\n"
+                "        return None\n",
+            ),
+        ),
+        kills=cases_of("specs", "bad-pattern bad-pattern-message"),
+    ),
+    Mutant(
+        "bad-pattern-unnamed",
+        "refuses a bad pattern without saying where it is",
+        (
+            Edit(
+                "controller.admission.validate",
+                '    return f"{finding.field}: {finding.message}" if finding.field else finding.message\n',
+                '    return "a pattern is not valid" if finding.reason == "InvalidPattern" else finding.message\n',
+            ),
+        ),
+        kills=cases_of("specs", "bad-pattern-message"),
+    ),
+    Mutant(
         "overlapping-schemes-void",
         "lets an IdentityBinding with a selector stand for the pods it selects only",
         (

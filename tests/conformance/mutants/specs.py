@@ -1,5 +1,7 @@
 """Mutants of route matching: paths, methods, headers, ports."""
 
+# ruff: noqa: E501 - lines of our source, and their mutations, are quoted as they are
+
 from __future__ import annotations
 
 from typing import Final
@@ -47,6 +49,24 @@ PATHS: Final = (
             ),
         ),
     ),
+    Mutant(
+        "dot-segments-kept",
+        "does not resolve dot segments",
+        (Edit(_PATH, '    if b"/." not in path:\n', '    if b"/" in path:\n'),),
+        kills=cases_of("specs", "path-dot-segments path-percent-encoding path-repeated-slashes"),
+    ),
+    Mutant(
+        "slashes-decoded",
+        "decodes encoded slashes",
+        (
+            Edit(
+                _PATH,
+                "    return bytes((value,)) if value in _UNRESERVED else escape[0]\n",
+                "    return bytes((value,)) if value in _UNRESERVED or value == 0x2F else escape[0]\n",
+            ),
+        ),
+        kills=cases_of("specs", "path-encoded-slash"),
+    ),
 )
 
 METHODS: Final = (
@@ -69,6 +89,29 @@ METHODS: Final = (
                 "routes-v1alpha2 routes-v1alpha3",
             ),
         ),
+    ),
+    Mutant(
+        "star-is-a-method",
+        "takes * for the name of a method",
+        (Edit(_LOWER, '    if "*" in methods:\n', '    if methods == ("**",):\n'),),
+        kills=cases_of("specs", "methods-any path-everything"),
+    ),
+    Mutant(
+        "no-methods-is-get",
+        "reads a match without methods as one for GET",
+        (
+            Edit(
+                _MATCH,
+                "methods=frozenset(method.encode() for method in match.methods) or None,",
+                "methods=frozenset(method.encode() for method in match.methods or ('GET',)),",
+            ),
+            Edit(
+                _LOWER,
+                "        return frozenset()\n    for method in methods:\n",
+                '        return frozenset(("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"))\n    for method in methods:\n',
+            ),
+        ),
+        kills=cases_of("specs", "headers-alone methods-omitted"),
     ),
 )
 

@@ -1,5 +1,7 @@
 """Mutants of the API's versions: conversion, what is served, and what old clients leave intact."""
 
+# ruff: noqa: E501 - lines of our source, and their mutations, are quoted as they are
+
 from __future__ import annotations
 
 from typing import Final
@@ -31,6 +33,42 @@ MUTANTS: Final = (
         ),
     ),
     Mutant(
+        "target-without-v1alpha1",
+        "does not serve TrafficTarget v1alpha1",
+        (_served("ACCESS_GROUP", "TrafficTarget", "v1alpha2", "v1alpha3", "v1alpha4"),),
+        kills=cases_of(
+            "access", "destination-port target-old-references target-read-in-every-version target-v1alpha1"
+        ),
+    ),
+    Mutant(
+        "target-without-v1alpha2",
+        "does not serve TrafficTarget v1alpha2",
+        (_served("ACCESS_GROUP", "TrafficTarget", "v1alpha1", "v1alpha3", "v1alpha4"),),
+        kills=cases_of(
+            "access",
+            "destination-port destination-port-of-pod target-keeps-its-port "
+            "target-old-references target-read-in-every-version target-v1alpha2",
+        ),
+    ),
+    Mutant(
+        "target-without-v1alpha4",
+        "does not serve TrafficTarget v1alpha4",
+        (_served("ACCESS_GROUP", "TrafficTarget", "v1alpha1", "v1alpha2", "v1alpha3"),),
+        kills=cases_of(
+            "access",
+            "binding-missing binding-of-foreign-identity "
+            "binding-overlapping-schemes binding-pod-labels binding-schemes-add-up "
+            "binding-service-account binding-spiffe binding-stays-in-its-namespace "
+            "target-v1alpha4-accounts",
+        ),
+    ),
+    Mutant(
+        "group-without-v1alpha2",
+        "does not serve HTTPRouteGroup v1alpha2",
+        (_served("SPECS_GROUP", "HTTPRouteGroup", "v1alpha1", "v1alpha3", "v1alpha4"),),
+        kills=cases_of("specs", "group-read-in-every-version routes-v1alpha2"),
+    ),
+    Mutant(
         "quantities-not-kept",
         "forgets how a quantity was written",
         (
@@ -57,5 +95,17 @@ MUTANTS: Final = (
             ),
         ),
         kills=cases_of("access", "destination-port destination-port-of-pod target-keeps-its-port"),
+    ),
+    Mutant(
+        "target-rules-lost",
+        "loses the rules of a TrafficTarget in v1alpha1",
+        (
+            Edit(
+                _CONVERT,
+                '_out_of_spec(doc, kept, {"destination": "destination", "rules": "specs", "sources": "sources"})',
+                '_out_of_spec(doc, kept, {"destination": "destination", "sources": "sources"})',
+            ),
+        ),
+        kills=cases_of("access", "target-read-in-every-version"),
     ),
 )
