@@ -26,6 +26,15 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     subprocess.run([*running.command, "local", "down", "--state-dir", str(state)], check=True, timeout=60)
 
 
+@pytest.fixture(scope="module")
+def loopback(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster as somebody without root has it: nothing is intercepted, applications use the proxy."""
+    state = tmp_path_factory.mktemp("loopback")
+    running = start_cluster(state, "--mode", "loopback")
+    yield running
+    subprocess.run([*running.command, "local", "down", "--state-dir", str(state)], check=True, timeout=60)
+
+
 def command(cluster: Cluster, *arguments: str) -> list[str]:
     return [
         sys.executable,
@@ -53,6 +62,20 @@ def test_a_selection_passes_but_is_no_verdict(cluster: Cluster, tmp_path: Path) 
     found = yaml.safe_load(report.read_text())
     assert (found["verdict"], found["mesh"], found["complete"]) == ("partial", "smi-mesh", False)
     assert namespaces(cluster) == []
+
+
+def test_where_nothing_is_intercepted_less_is_claimed(loopback: Cluster, tmp_path: Path) -> None:
+    report = tmp_path / "report.yaml"
+    chosen = "weights-half,http2-weights,tcp-weights,deny-by-default,grpc-method,udp-weights,probes-pass"
+    arguments = command(loopback, "--case", chosen, "--parallel", "2", "--report", str(report))
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=150, check=False)
+    assert done.stdout.splitlines()[-1] == "5 passed, 0 failed, 2 skipped", done.stderr
+    found = yaml.safe_load(report.read_text())
+    assert found["environment"]["network"] == "loopback"
+    assert {case["name"] for case in found["cases"] if case["outcome"] == "skipped"} == {
+        "udp-weights",
+        "probes-pass",
+    }
 
 
 def test_an_interrupted_run_leaves_nothing(cluster: Cluster) -> None:

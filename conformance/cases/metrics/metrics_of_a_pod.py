@@ -32,6 +32,9 @@ async def run(mesh: Mesh) -> None:
     about = {key: found["resource"].get(key) for key in ("kind", "namespace", "name")}
     expect(about == {"kind": "Pod", "namespace": mesh.namespace, "name": pod}, f"resource: {about}")
     expect({"timestamp", "window", "edge"} <= found.keys(), f"fields: {sorted(found)}")
+    edge = found["edge"]
+    received = {"direction": "from", "side": "server"}.items() <= edge.items() and not edge.get("resource")
+    expect(received, f"edge: {edge}; expected all that the pod received, from an empty resource")
     units = {entry["name"]: entry.get("unit") for entry in found["metrics"]}
     expect(all(units[name] == "seconds" for name in NUMBERS if "latency" in name), f"units: {units}")
 
