@@ -12,7 +12,7 @@ import contextlib
 import logging
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from dataplane.control.backoff import Backoff
@@ -96,8 +96,7 @@ class Crew:
     def keep_used(self) -> None:
         """What any worker is subscribed to is in use; to be called before each sweep of the state."""
         for member in self._members.values():
-            for key in member.keys:
-                self._state.touch(key)
+            self._want(member.keys)
 
     async def drain(self, seconds: float) -> None:
         """Have every worker finish what it serves within `seconds`, then end it."""
@@ -207,16 +206,23 @@ class Crew:
                 member.gone()
 
     def _subscribe(self, member: _Member, keys: Sequence[str]) -> None:
+        member.keys.update(keys)
+        known = self._want(keys)
+        if known:
+            member.link.send("update", revision=self._state.revision, resources=self._state.resources(known))
+
+    def _want(self, keys: Iterable[str]) -> list[str]:
+        """Subscribe to these keys; those that are known already."""
         known = []
         for key in keys:
-            member.keys.add(key)
             try:
                 if self._state.subscribe(key):
                     known.append(key)
-            except NotKnown as refusal:  # too many keys: the worker's own wait for the answer ends in time
+            except (
+                NotKnown
+            ) as refusal:  # too many; the worker's wait for the answer ends, the next sweep asks again
                 _log.warning("%s is not subscribed to: %s", key, refusal)
-        if known:
-            member.link.send("update", revision=self._state.revision, resources=self._state.resources(known))
+        return known
 
 
 class _Member:

@@ -12,13 +12,17 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from dataplane.counts import Readings, add, take
+from dataplane.main import compose
+from dataplane.settings import settings_from
 from dataplane.telemetry import Telemetry
+from dataplane.workers.crew import _Member
+from dataplane.workers.link import Link
 from smi.policy.codec import encode_cluster
 from smi.policy.snapshot import Endpoint
 from tests.dataplane.config import destination
@@ -247,6 +251,40 @@ def test_bad_arguments_end_with_2(controller: StandIn, tmp_path: Path, arguments
     )
     assert done.returncode == 2
     assert "--workers" in done.stderr
+
+
+# --- what the first process wants for its workers ---------------------------------------------------------
+
+
+class Told(Link):
+    """A link that only notes what is sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[dict[str, Any]] = []
+
+    def send(self, kind: str, **fields: object) -> None:
+        self.sent.append({"type": kind, **fields})
+
+
+async def test_a_key_that_did_not_fit_is_asked_for_again(
+    controller: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dataplane.state.MAX_SUBSCRIPTIONS", 1)
+    settings = settings_from(Sidecar(controller, tmp_path).environ() | {"SMI_MESH_WORKERS": "2"})
+    proxy = compose(settings)
+    crew, state = proxy.crew, proxy.state
+    assert crew is not None
+    link = Told()
+    member = _Member(cast("asyncio.subprocess.Process", None), link)
+    crew._members[0] = member
+    crew._take(0, member, {"type": "subscribe", "keys": ["a:1"]})
+    crew._take(0, member, {"type": "subscribe", "keys": ["b:2"]})
+    assert state.subscriptions == ("a:1",)
+    crew._take(0, member, {"type": "unsubscribe", "keys": ["a:1"]})
+    state.sweep()
+    crew.keep_used()
+    assert state.subscriptions == ("b:2",)
+    assert link.sent == [{"type": "update", "revision": 0, "removed": ["destination/a:1"]}]
 
 
 # --- counts on their way ----------------------------------------------------------------------------------
