@@ -136,6 +136,23 @@ def test_functions_are_bound_by_name(choice: str) -> None:
     assert bindings.unused({"another": ["three"]}) == []
 
 
+def test_installed_packages_offer_functions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A distribution with an entry point is enough; what is asked for by name goes before it."""
+    about = tmp_path / "mesh_steps-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: mesh-steps\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[smi_mesh.conformance.steps]\nours = mesh_steps:STEPS\n")
+    module = "async def step(context): ...\nSTEPS = {'one': {'two': step, 'three': step}}\n"
+    (tmp_path / "mesh_steps.py").write_text(module)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    bindings = bind([f"one/two={HERE}:passes"])
+    assert bindings.find("one", "two") is passes
+    offered = bindings.find("one", "three")
+    assert offered is not None
+    assert offered.__module__ == "mesh_steps"
+    assert bind([], installed=False).find("one", "three") is None
+
+
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
