@@ -9,9 +9,11 @@ from __future__ import annotations
 import re
 from typing import Final
 
-_PLAIN: Final = re.compile(rb"(?=/)(?:/[A-Za-z0-9_~!$&'()*+,;=:@-][A-Za-z0-9._~!$&'()*+,;=:@-]*+)*+/?\Z")
+_PLAIN_PATH: Final = rb"(?=/)(?:/[A-Za-z0-9_~!$&'()*+,;=:@-][A-Za-z0-9._~!$&'()*+,;=:@-]*+)*+/?"
+_PLAIN: Final = re.compile(_PLAIN_PATH + rb"\Z")
 """Paths that are normal already: no segment is empty, begins with a dot or holds a percent sign.
 Possessive throughout, so that a path that is not normal is found out in linear time."""
+_PLAIN_WITH_QUERY: Final = re.compile(rb"(" + _PLAIN_PATH + rb")(\?[^\x00-\x20\x7f#]*+)\Z")
 _TARGET: Final = re.compile(rb"[^\x00-\x20\x7f#]*\Z")
 """No control characters, no space (RFC 9112 §3.2), no fragment (RFC 9112 §3.2.1 has none)."""
 _BAD_PERCENT: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
@@ -39,6 +41,10 @@ def normalise_target(target: bytes) -> tuple[bytes, bytes]:
     """
     if _PLAIN.match(target):  # there is no question mark either
         return target, b""
+    found = _PLAIN_WITH_QUERY.match(target)
+    if found is not None:
+        normal, plain_query = found.groups()
+        return normal, plain_query
     path, mark, rest = target.partition(b"?")
     if not _TARGET.match(target):
         raise BadTarget("the request target contains a control character, a space or '#'")
