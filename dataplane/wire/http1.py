@@ -77,11 +77,12 @@ def _either(names: list[bytes]) -> bytes:
 
 
 _NOTED: Final = re.compile(
-    rb"\n(?:content-length: ([0-9]{1,18})|(connection: keep-alive)|("
-    + _either(sorted(_MANAGED | OWN_FIELDS | {REQUEST_ID}))
+    rb"\n(?:content-length: ([0-9]{1,18})|(connection: keep-alive)|(x-request-id):[^\r]*+|("
+    + _either(sorted(_MANAGED | OWN_FIELDS))
     + rb"):([^\r]*+))\r"
 )
-"""A line worth a look, in a block of lower-case lines; the two plain forms need no second one."""
+"""A line worth a look, in a block of lower-case lines; the first three forms need no second one."""
+_LENGTH, _KEEP_ALIVE, _ID = 1, 2, 3
 _NEVER_NOMINATED: Final = _MANAGED | {b"close"}
 _H2C: Final = b"h2c"
 _FEW_FIELDS: Final = 4 * MAX_FIELDS
@@ -284,9 +285,20 @@ def find_request(data: bytes) -> RequestHead | None:
         head.host = host
         hosts = 1
     low = lines.lower()
+    lengths = 0
     noted = _NOTED.search(low)
-    if noted is not None:
-        hosts += _note(head, low, noted)
+    while noted is not None:  # what stays where it is; more than that is for _note
+        form = noted.lastindex
+        if form == _ID:
+            head.identified = True
+        elif form == _LENGTH and not lengths:
+            lengths = 1
+            head.content_length = int(noted[1])
+            head.managed.append((b"content-length", noted[1]))
+        else:
+            hosts += _note(head, low, noted, lengths)
+            break
+        noted = _NOTED.search(low, noted.end())
     if hosts != 1 and (hosts or head.minor):
         raise BadMessage("a request needs exactly one host field")  # RFC 9112 §3.2
     return head
@@ -306,12 +318,12 @@ def find_response(data: bytes) -> ResponseHead | None:
     length, start, stop = b"", 0, 0
     for noted in _NOTED.finditer(low):
         form = noted.lastindex
-        if form == 1 and not length:
+        if form == _LENGTH and not length:
             length = noted[1]
-        elif form == 2 and not stop and head.minor:
+        elif form == _KEEP_ALIVE and not stop and head.minor:
             start, stop = noted.span()
-        else:  # more than a plain length and keep-alive
-            _note(head, low, _NOTED.search(low))
+        elif form != _ID:  # more than a plain length and keep-alive
+            _note(head, low, _NOTED.search(low), 0)
             head.verbatim = head.minor > 0 and not head.own and len(head.lines) == len(lines)
             return head
     if length:
@@ -323,18 +335,19 @@ def find_response(data: bytes) -> ResponseHead | None:
     return head
 
 
-def _note(head: RequestHead | ResponseHead, low: bytes, noted: re.Match[bytes] | None) -> int:
+def _note(head: RequestHead | ResponseHead, low: bytes, noted: re.Match[bytes] | None, lengths: int) -> int:
     """Look at the lines that need it, the first of which is `noted`, and take out what goes no further.
 
-    `low`: the head's lines in lower case. Returns how many host fields there are.
+    `low`: the head's lines in lower case; `lengths`: content-length fields seen before. Returns how
+    many host fields there are.
     """
     lines = head.lines
-    hosts = lengths = at = 0
+    hosts = at = 0
     settled = True
     kept: list[bytes] = []
     while noted is not None:
         start, stop = noted.span()
-        plain, keep_alive, name, _ = noted.groups()
+        plain, keep_alive, request_id, name, _ = noted.groups()
         stays = False
         if plain is not None:
             lengths += 1
@@ -344,14 +357,14 @@ def _note(head: RequestHead | ResponseHead, low: bytes, noted: re.Match[bytes] |
         elif keep_alive is not None:
             head.managed.append((b"connection", b"keep-alive"))
             settled = settled and head.minor > 0
-        elif name == REQUEST_ID:
+        elif request_id is not None:
             stays = True
             if isinstance(head, RequestHead):
                 head.identified = True
         elif name in OWN_FIELDS:
             head.own = stays = True
         else:
-            value = lines[noted.start(4) : stop - 1].strip(b" \t")
+            value = lines[noted.start(5) : stop - 1].strip(b" \t")
             if name == b"host" and isinstance(head, RequestHead):
                 hosts += 1
                 head.host = value
