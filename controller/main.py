@@ -158,8 +158,10 @@ class Controller:
             source=self.traffic,
             front_door=front_door,
             doorkeeper=Doorkeeper(self.kube, time.monotonic),
+            tapper=self.discovery,
             metrics=self.metrics,
             clock=time.time,
+            monotonic=time.monotonic,
         )
         await self._listen("traffic", api.app(), self.settings.traffic_port, context)
         self._tasks.start("front door", front_door.run())

@@ -19,7 +19,7 @@ from controller import monitoring
 from controller.admission.registration import API_SERVICE, WEBHOOKS_NAME
 from controller.admission.server import MUTATE_PATH, VALIDATE_PATH
 from controller.kinds import WATCHED
-from controller.metricsapi.resources import GROUP, RESOURCES
+from controller.metricsapi.resources import GROUP, RESOURCES, SPLITS
 from controller.metricsapi.resources import VERSION as VERSION_OF_METRICS
 from controller.settings import CA_SECRET, VERSION, Settings
 from smi.names import (
@@ -93,6 +93,7 @@ def control_plane(settings: InstallSettings) -> list[Manifest]:
         _role_binding(),
         _front_proxy_reader(),
         _traffic_reader(),
+        _traffic_tapper(),
         _config_map(settings),
         _service(),
         _deployment(settings),
@@ -172,10 +173,17 @@ def _traffic_reader() -> Manifest:
         "ClusterRole",
         "smi-mesh-traffic-reader",
         namespaced=False,
-        rules=[_rule([GROUP], ["*"], "get list")],
+        rules=[_rule([GROUP], [*RESOURCES, *(f"{plural}/edges" for plural in RESOURCES)], "get list")],
     )
     role["metadata"]["labels"]["rbac.authorization.k8s.io/aggregate-to-view"] = "true"
     return role
+
+
+def _traffic_tapper() -> Manifest:
+    """For those who may look at single requests (their paths, not their contents). Bound to nobody."""
+    rules = [_rule([GROUP], [f"{plural}/tap" for plural in RESOURCES if plural != SPLITS], "get")]
+    name = "smi-mesh-traffic-tapper"
+    return _object("rbac.authorization.k8s.io/v1", "ClusterRole", name, namespaced=False, rules=rules)
 
 
 def _front_proxy_reader() -> Manifest:

@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import uvloop
@@ -23,10 +23,12 @@ from dataplane import VERSION, gauges, process, serve
 from dataplane.admin import Admin, Views
 from dataplane.control.discovery import Discovery
 from dataplane.control.identity import Identity
+from dataplane.control.tapping import Tapping
 from dataplane.exposition import Exposition
 from dataplane.samples import TICK_SECONDS, Ring
 from dataplane.settings import Settings, SettingsError, settings_from, worker_count
 from dataplane.state import State
+from dataplane.tap import Tap
 from dataplane.tasks import Tasks
 from dataplane.telemetry import Own, Telemetry
 from dataplane.workers.crew import Crew
@@ -50,6 +52,7 @@ class Proxy:
     """The sockets of UDP interception of each process that serves, where there is any."""
     crew: Crew | None = None
     """The processes that serve, if it is not this one."""
+    tap: Tap = field(default_factory=Tap)
     listening: bool = False
     draining: bool = False
 
@@ -82,10 +85,12 @@ def compose(settings: Settings, intercepted: Sequence[serve.Intercepted] = ()) -
     identity = Identity(settings, time.time, chance.random)
     discovery = Discovery(settings, state, identity, VERSION, chance.random)
     gauges.register(telemetry, state, identity, discovery)
-    crew = None
+    tap, crew = Tap(telemetry, time.time), None
+    many = settings.workers > 1
+    Tapping(tap, discovery, f"{settings.workers} workers cannot be tapped" if many else "")
     if settings.workers > 1:
         crew = Crew(settings, state, telemetry, identity, discovery, chance.random, intercepted)
-    return Proxy(settings, state, telemetry, identity, discovery, intercepted, crew)
+    return Proxy(settings, state, telemetry, identity, discovery, intercepted, crew, tap=tap)
 
 
 async def run(proxy: Proxy) -> int:
@@ -147,6 +152,7 @@ async def _start(proxy: Proxy, tasks: Tasks) -> serve.Running | None:
             proxy.identity,
             proxy.telemetry,
             intercepted=proxy.intercepted[0] if proxy.intercepted else None,
+            tap=proxy.tap,
         )
     proxy.listening = True
     process.freeze_heap()

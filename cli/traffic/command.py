@@ -14,6 +14,7 @@ import click
 from cli.errors import Failed
 from cli.run import run
 from cli.traffic import graph
+from cli.traffic import tap as taps
 from cli.traffic import top as tops
 from cli.traffic.client import Client, Where, connected, current_namespace
 
@@ -139,6 +140,86 @@ def topology(resource: str, output: str, file: Path | None, scope: Scope) -> Non
         click.echo("no traffic in the last 30 s", err=True)
     else:
         click.echo(text, nl=False)
+
+
+@main.command()
+@click.argument("resource", metavar="RESOURCE/NAME")
+@click.option("--direction", type=click.Choice(["inbound", "outbound"]), help="Received or sent by RESOURCE.")
+@click.option("--from", "source", help="Received from this pod, workload or namespace.")
+@click.option("--to", "target", help="Sent to this pod, workload, service or namespace.")
+@click.option("--method", help="Of this method.")
+@click.option("--path", help="Of a path that begins like this.")
+@click.option("--status", help="With this status (503), or of this class (5xx).")
+@click.option("--seconds", type=click.IntRange(1, 600), default=60, show_default=True, help="For so long.")
+@click.option("--max", "most", type=click.IntRange(1), help="End after so many requests.")
+@click.option(
+    "--rate",
+    type=click.IntRange(1, 100),
+    default=20,
+    show_default=True,
+    help="Requests a second of each.",
+)
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@_scoped
+def tap(
+    resource: str,
+    direction: str | None,
+    source: str | None,
+    target: str | None,
+    method: str | None,
+    path: str | None,
+    status: str | None,
+    seconds: int,
+    most: int | None,
+    rate: int,
+    output: str,
+    scope: Scope,
+) -> None:
+    """Live requests of RESOURCE/NAME, such as deploy/web, pod/web-0 or ns/shop, as its sidecars see them.
+
+    Needs the right to get deployments/tap (and so on) of metrics.smi-spec.io: ClusterRole
+    smi-mesh-traffic-tapper.
+    """
+    kind, _, name = resource.partition("/")
+    plural = tops.RESOURCES.get(kind)
+    if not name or plural is None or plural == "trafficsplits":
+        raise click.UsageError(f"expected RESOURCE/NAME such as deploy/web, got {resource!r}")
+    if source and target:
+        raise click.UsageError("--from and --to exclude each other: a request is received or sent")
+    if source or target:
+        direction = "inbound" if source else "outbound"
+    wanted = {
+        "direction": direction,
+        "peer": source or target,
+        "method": method,
+        "path": path,
+        "status": status,
+        "seconds": str(seconds),
+        "rate": str(rate),
+    }
+    parameters = {key: value for key, value in wanted.items() if value}
+
+    async def work() -> None:
+        namespace = "" if plural in tops.CLUSTER_WIDE else await scope.resolve()
+        if not namespace and plural not in tops.CLUSTER_WIDE:
+            raise Failed("a single object is in one namespace: give -n instead of -A")
+        shown = 0
+        where = f"{tops.path_of(plural, namespace)}/{name}/tap"
+        async with connected(scope.where) as client, client.stream(where, parameters) as lines:
+            async for line in lines:
+                seen = taps.read(line)
+                if seen is None:
+                    continue
+                note = taps.remark(seen)
+                if note:
+                    click.echo(note, err=True)
+                    continue
+                click.echo(line.decode().strip() if output == "json" else taps.text(seen))
+                shown += 1
+                if most is not None and shown >= most:
+                    return
+
+    run(work())
 
 
 _RENDERERS: Final[dict[str, Callable[[graph.Graph, bool], str]]] = {

@@ -23,6 +23,13 @@ MAX_KEYS: Final = 20_000
 _MAX_KEY: Final = 300
 _MAX_TEXT: Final = 1000
 
+MAX_TAPPED: Final = 1000
+"""Requests in one message of a tap."""
+TAPPED_FIELDS: Final = (
+    "time", "direction", "peer", "workload", "identity", "service", "backend", "split", "method", "path",
+    "status", "reason", "grpc", "ms",
+)  # fmt: skip
+
 PONG: Final = b'{"type":"pong"}\n'
 
 
@@ -60,6 +67,16 @@ class Nack:
 
 
 @dataclass(frozen=True, slots=True)
+class Tapped:
+    """Requests that a tap let through. `note` says why there are none."""
+
+    tap: str
+    requests: tuple[Mapping[str, str | int | float], ...]
+    dropped: int
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
 class Ping:
     pass
 
@@ -69,7 +86,7 @@ class Unknown:
     """A message of a newer client: ignored."""
 
 
-Message = Hello | Subscribe | Unsubscribe | Ack | Nack | Ping | Unknown
+Message = Hello | Subscribe | Unsubscribe | Ack | Nack | Tapped | Ping | Unknown
 
 
 def parse(line: bytes) -> Message:
@@ -91,6 +108,8 @@ def parse(line: bytes) -> Message:
             return Ack(_revision(message))
         case "nack":
             return Nack(_revision(message), _text(message, "error")[:_MAX_TEXT])
+        case "tapped":
+            return _tapped(message)
         case "ping":
             return Ping()
         case str():
@@ -107,6 +126,44 @@ def _hello(message: Mapping[str, object]) -> Hello:
     if not (namespace and slash and name) or "/" in name or len(pod) > _MAX_KEY:
         raise ProtocolError("'pod' must be 'namespace/name'")
     return Hello(pod, _text(message, "version")[:_MAX_TEXT], _keys(message, "subscriptions"))
+
+
+def _tapped(message: Mapping[str, object]) -> Tapped:
+    requests = message.get("requests")
+    if not isinstance(requests, list) or len(requests) > MAX_TAPPED:
+        raise ProtocolError(f"'requests' must be a list of at most {MAX_TAPPED} objects")
+    return Tapped(
+        _text(message, "id")[:_MAX_TEXT],
+        tuple(_request(request) for request in requests),
+        _revision({"revision": message.get("dropped", 0)}),
+        _text(message, "error")[:_MAX_TEXT],
+    )
+
+
+def _request(request: object) -> Mapping[str, str | int | float]:
+    """Of what a proxy says of a request, known fields of small size."""
+    if not isinstance(request, dict):
+        raise ProtocolError("'requests' must hold objects")
+    found: dict[str, str | int | float] = {}
+    for key in TAPPED_FIELDS:
+        value = request.get(key, "")
+        if isinstance(value, str):
+            found[key] = value[:_MAX_TEXT]
+        elif isinstance(value, int | float) and abs(value) < 1e15:
+            found[key] = value
+        else:
+            raise ProtocolError(f"{key!r} of a request must be text or a number")
+    return found
+
+
+def tap_line(tap: str, filters: Mapping[str, str], seconds: float, rate: int) -> bytes:
+    """Asks a proxy to show requests for a while."""
+    return _line({"type": "tap", "id": tap, "filter": dict(filters), "seconds": seconds, "rate": rate})
+
+
+def untap_line(tap: str) -> bytes:
+    """Ends a tap."""
+    return _line({"type": "untap", "id": tap})
 
 
 def _text(message: Mapping[str, object], name: str) -> str:

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import ssl
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,6 +23,7 @@ from controller.discovery.protocol import ProtocolError
 from controller.discovery.proxies import Proxies, Proxy
 from controller.hub import Hub, Published
 from controller.metrics import Metrics
+from controller.taps import MAX_TAPS, TapReader, TooManyTapsError
 from controller.tasks import Tasks
 from smi.names import ServiceIdentity, pod_dns_san
 from smi.policy.codec import JSON
@@ -84,6 +88,7 @@ class DiscoveryServer:
         self._trust_domain = trust_domain
         self._dead_seconds = dead_seconds
         self._streams: dict[Proxy, _Stream] = {}
+        self._taps: dict[str, tuple[frozenset[str], TapReader]] = {}
         self._accepted: set[asyncio.StreamWriter] = set()
         self._tasks = Tasks()
         self._server: asyncio.Server | None = None
@@ -111,6 +116,37 @@ class DiscoveryServer:
         for writer in list(self._accepted):
             writer.transport.abort()
         await self._tasks.cancel()
+
+    @contextmanager
+    def tap(
+        self, pods: Iterable[str], wanted: Mapping[str, str], seconds: float, rate: int
+    ) -> Iterator[TapReader]:
+        """Have the proxies of `pods` show requests, for as long as the context is open.
+
+        Raises TooManyTapsError. A proxy that connects later is not asked.
+        """
+        if len(self._taps) >= MAX_TAPS:
+            raise TooManyTapsError(f"there are {MAX_TAPS} taps already; try again when one has ended")
+        reader, name = TapReader(), secrets.token_hex(8)
+        asked = frozenset(pods)
+        streams = {stream.proxy.pod: stream for stream in self._streams.values() if stream.proxy.pod in asked}
+        self._taps[name] = (asked, reader)
+        try:
+            for pod in sorted(asked - streams.keys()):
+                reader.put(pod, (), 0, "its proxy is not connected")
+            for stream in streams.values():
+                stream.say(protocol.tap_line(name, wanted, seconds, rate))
+            yield reader
+        finally:
+            del self._taps[name]
+            for stream in streams.values():
+                stream.say(protocol.untap_line(name))
+
+    def _tapped(self, pod: str, seen: protocol.Tapped) -> None:
+        """A proxy may only answer taps that it was asked for; others have ended meanwhile."""
+        asked, reader = self._taps.get(seen.tap, (frozenset(), None))
+        if reader is not None and pod in asked:
+            reader.put(pod, seen.requests, seen.dropped, seen.note)
 
     def _published(self) -> None:
         latest = self._hub.latest
@@ -188,6 +224,8 @@ class DiscoveryServer:
                     _log.error("proxy of %s refused revision %d: %s", proxy.pod, revision, error)
                     self._proxies.refuse(proxy, revision, error)
                     stream.start_over()
+                case protocol.Tapped() as seen:
+                    self._tapped(proxy.pod, seen)
                 case protocol.Hello():
                     raise ProtocolError("hello is said once")
 
@@ -226,6 +264,12 @@ class _Stream:
         self._behind = False  # refused an update: deltas are of no use to it
         self._resliced = False  # the subscriptions changed since the last slice
         self._pong_due = False
+        self._due: deque[bytes] = deque(maxlen=2 * MAX_TAPS)
+
+    def say(self, line: bytes) -> None:
+        """Send one line soon, beside the config."""
+        self._due.append(line)
+        self._wake.set()
 
     def wake(self) -> None:
         self._wake.set()
@@ -269,6 +313,8 @@ class _Stream:
             if self._pong_due:
                 self._pong_due = False
                 await self._write(protocol.PONG)
+            while self._due:
+                await self._write(self._due.popleft())
             latest = self._hub.latest
             if latest is not None and (latest.revision != self.sent_revision or self._resliced):
                 await self._update(latest)

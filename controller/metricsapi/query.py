@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import unquote
 
-from controller.metricsapi.resources import GROUP, RESOURCES, VERSION, Resource
+from controller.metricsapi.resources import GROUP, RESOURCES, SPLITS, VERSION, Resource
+from controller.metricsapi.taporder import TapOrder, TapOrderError
 
 
 class Document(StrEnum):
@@ -32,6 +33,12 @@ class Query:
     edges: bool = False
     selector: str = ""
     """labelSelector as sent."""
+    tap: TapOrder | None = None
+    """Live requests instead of numbers."""
+
+    @property
+    def subresource(self) -> str:
+        return "edges" if self.edges else "tap" if self.tap is not None else ""
 
     @property
     def verb(self) -> str:
@@ -63,7 +70,10 @@ def parse(method: str, path: str, parameters: Mapping[str, str]) -> Query | Docu
         return READ_ONLY
     if document is not None:
         return document
-    found = _query(parts[3:], parameters.get("labelSelector", ""))
+    try:
+        found = _query(parts[3:], parameters)
+    except TapOrderError as error:
+        return Refusal(400, "BadRequest", str(error))
     if isinstance(found, Refusal):
         return found
     if parameters.get("watch", "") not in ("", "0", "false"):
@@ -84,9 +94,9 @@ def _document(parts: list[str]) -> Document | None:
     return None
 
 
-def _query(parts: list[str], selector: str) -> Query | Refusal:
-    namespace = ""
-    if parts[0] == "namespaces" and len(parts) >= 3 and parts[2] != "edges":
+def _query(parts: list[str], parameters: Mapping[str, str]) -> Query | Refusal:
+    namespace, selector = "", parameters.get("labelSelector", "")
+    if parts[0] == "namespaces" and len(parts) >= 3 and parts[2] not in ("edges", "tap"):
         namespace, parts = parts[1], parts[2:]
     resource = RESOURCES.get(parts[0])
     if resource is None or (namespace and not resource.namespaced) or not all(parts):
@@ -98,5 +108,7 @@ def _query(parts: list[str], selector: str) -> Query | Refusal:
             return Query(resource, namespace, name)
         case [name, "edges"] if namespace or not resource.namespaced:
             return Query(resource, namespace, name, edges=True, selector=selector)
+        case [name, "tap"] if resource.plural != SPLITS and (namespace or not resource.namespaced):
+            return Query(resource, namespace, name, tap=TapOrder.read(parameters))
         case _:
             return NO_SUCH_RESOURCE

@@ -6,6 +6,8 @@ here about numbers: that is `query`, `directory` and `aggregate`.
 
 from __future__ import annotations
 
+import asyncio
+import json
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,12 +24,16 @@ from controller.metricsapi.directory import Directory
 from controller.metricsapi.query import Document, Query, Refusal, parse
 from controller.metricsapi.resources import GROUP, SPLITS, VERSION
 from controller.metricsapi.sources import Gathered, Source
+from controller.metricsapi.taporder import MAX_PODS, TapOrder
 from controller.metricsapi.trust import Access, Caller, Doorkeeper, FrontDoor
+from controller.taps import Tapper, TapReader, TooManyTapsError
 from smi.api.metrics import TrafficMetrics
 from smi.names import NamespacedName
 
 _log = logging.getLogger(__name__)
 
+_HEARTBEAT: Final = 2.0
+_WRITE_SECONDS: Final = 10.0
 _UNAUTHORISED: Final = Refusal(401, "Unauthorized", "Unauthorized")
 
 
@@ -54,9 +60,12 @@ class TrafficApi:
     source: Source
     front_door: FrontDoor
     doorkeeper: Doorkeeper
+    tapper: Tapper
     metrics: Metrics
     clock: Callable[[], float]
     """Unix time."""
+    monotonic: Callable[[], float]
+    """Seconds."""
 
     def app(self) -> web.Application:
         """The application; it knows every path by itself."""
@@ -64,8 +73,9 @@ class TrafficApi:
         app.router.add_route("*", "/{path:.*}", self.handle)
         return app
 
-    async def handle(self, request: web.Request) -> web.Response:
+    async def handle(self, request: web.Request) -> web.StreamResponse:
         outcome = "failed"
+        response: web.StreamResponse
         try:
             response = await self._answer(request)
             outcome = "answered"
@@ -81,7 +91,7 @@ class TrafficApi:
             self.metrics.traffic_queries.labels(outcome).inc()
         return response
 
-    async def _answer(self, request: web.Request) -> web.Response:
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
         caller = self._caller(request)
         asked = parse(request.method, request.rel_url.raw_path, request.query)
         if isinstance(asked, Refusal):
@@ -89,6 +99,8 @@ class TrafficApi:
         if isinstance(asked, Document):
             return _respond(documents.discovery(asked))
         await self._authorise(caller, asked)
+        if asked.tap is not None:
+            return await self._tap(request, asked, asked.tap)
         items, gathered = await self._items(asked)
         single = bool(asked.name) and not asked.edges and asked.resource.plural != SPLITS
         if _wants_table(request.headers.get("Accept", "")):
@@ -98,6 +110,23 @@ class TrafficApi:
         else:
             body = documents.listing(asked, items)
         return _respond(body, warning=_warning(gathered))
+
+    async def _tap(self, request: web.Request, query: Query, order: TapOrder) -> web.StreamResponse:
+        """One JSON object a line, as requests end, until the time is over or the client goes away."""
+        world, wanted = self._world(), await self._wanted(query)
+        pods = Directory.of(world).members(query.resource.kind, wanted)
+        if len(pods) > MAX_PODS:
+            message = (
+                f"{len(pods)} pods are too many to tap, {MAX_PODS} is the most: choose a smaller resource"
+            )
+            raise _RefusedError(Refusal(400, "BadRequest", message))
+        try:
+            with self.tapper.tap(
+                [str(pod.name) for pod in pods], order.filters, order.seconds, order.rate
+            ) as reader:
+                return await _stream(request, reader, order.seconds, self.monotonic)
+        except TooManyTapsError as error:
+            raise _RefusedError(Refusal(429, "TooManyRequests", str(error))) from error
 
     # --- who may -------------------------------------------------------------------------------------
 
@@ -117,24 +146,21 @@ class TrafficApi:
             GROUP,
             VERSION,
             query.resource.plural,
-            "edges" if query.edges else "",
+            query.subresource,
             # As the API server sees it: a Namespace is in itself.
             name if query.resource.plural == "namespaces" else query.namespace,
             name,
         )
         if await self.doorkeeper.may(caller, access):
             return
-        what = f"{query.resource.plural}{'/edges' if query.edges else ''}.{GROUP}"
+        what = "/".join(filter(None, (query.resource.plural, query.subresource))) + f".{GROUP}"
         message = f'{what} is forbidden: User "{caller.name}" cannot {query.verb} them here'
         raise _RefusedError(Refusal(403, "Forbidden", message))
 
     # --- the answer ----------------------------------------------------------------------------------
 
     async def _items(self, query: Query) -> tuple[list[TrafficMetrics], Gathered]:
-        world = self.world()
-        if world is None:
-            raise _RefusedError(Refusal(503, "ServiceUnavailable", "the cluster has not been listed yet"))
-        wanted = await self._wanted(query)
+        world, wanted = self._world(), await self._wanted(query)
         directory = Directory.of(world)
         if query.resource.plural == SPLITS and wanted is None:
             wanted = frozenset(name for name in directory.splits if query.namespace in ("", name.namespace))
@@ -144,6 +170,12 @@ class TrafficApi:
             raise _RefusedError(Refusal(503, "ServiceUnavailable", message))
         moment = Moment(self.clock(), self.source.window_seconds, len(gathered.missing), gathered.asked)
         return _added_up(directory, query, wanted, gathered, moment), gathered
+
+    def _world(self) -> World:
+        world = self.world()
+        if world is None:
+            raise _RefusedError(Refusal(503, "ServiceUnavailable", "the cluster has not been listed yet"))
+        return world
 
     async def _wanted(self, query: Query) -> frozenset[NamespacedName] | None:
         """The objects a query is about, from the API server's own mouth; None: whatever there is.
@@ -167,6 +199,34 @@ class TrafficApi:
                 raise _RefusedError(Refusal(400, "BadRequest", str(error))) from error
             raise
         return None
+
+
+async def _stream(
+    request: web.Request, reader: TapReader, seconds: float, monotonic: Callable[[], float]
+) -> web.StreamResponse:
+    response = web.StreamResponse(
+        headers={"Content-Type": "application/x-ndjson", "Cache-Control": "no-store"}
+    )
+    response.enable_chunked_encoding()
+    await response.prepare(request)
+    until = monotonic() + seconds
+    told = 0
+    try:
+        while monotonic() < until:
+            # An empty line now and then finds out whether anybody still listens.
+            lines: list[Mapping[str, Any]] = list(await reader.take(min(_HEARTBEAT, until - monotonic())))
+            lines += [{"note": note} for note in reader.notes]
+            reader.notes.clear()
+            if reader.dropped > told:
+                lines.append({"dropped": reader.dropped - told})
+                told = reader.dropped
+            text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines) or "\n"
+            async with asyncio.timeout(_WRITE_SECONDS):
+                await response.write(text.encode())
+        await response.write_eof()
+    except (ConnectionError, TimeoutError):
+        pass  # the client went away, or does not read: there is nobody to tell
+    return response
 
 
 def _names(found: Object) -> Collection[NamespacedName]:

@@ -70,11 +70,25 @@ class Discovery:
         self._writer: asyncio.StreamWriter | None = None
         self._behind = False  # an update was refused: later deltas build on what we do not have
         self._on_update: list[Callable[[Mapping[str, Any]], None]] = []
+        self._on_message: dict[str, Callable[[Mapping[str, Any]], None]] = {}
+        self._on_end: list[Callable[[], None]] = []
         state.on_subscriptions(self._subscriptions_changed)
 
     def on_update(self, callback: Callable[[Mapping[str, Any]], None]) -> None:
         """Call `callback(update)` with every update after it was applied, before it is acknowledged."""
         self._on_update.append(callback)
+
+    def on_message(self, kind: str, callback: Callable[[Mapping[str, Any]], None]) -> None:
+        """Hand messages of a type that is none of the config's to `callback`."""
+        self._on_message[kind] = callback
+
+    def on_end(self, callback: Callable[[], None]) -> None:
+        """Call `callback` whenever a stream has ended."""
+        self._on_end.append(callback)
+
+    def say(self, **message: object) -> None:
+        """Send a message on the current stream; without one it is dropped."""
+        self._send(**message)
 
     async def run(self) -> None:
         """Keep a stream open, for ever."""
@@ -101,6 +115,8 @@ class Discovery:
             self._writer = None
             self._state.connected = False
             writer.transport.abort()
+            for callback in self._on_end:
+                callback()
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         try:
@@ -154,6 +170,8 @@ class Discovery:
             self._update(message)
         elif kind == "error":
             raise StreamError(f"the controller says: {str(message.get('message'))[:_MAX_COMPLAINT]}")
+        elif isinstance(kind, str) and kind in self._on_message:
+            self._on_message[kind](message)
         elif kind != "pong":
             _log.debug("ignoring a message of type %.40r of a newer controller", kind)
 

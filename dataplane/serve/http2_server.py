@@ -545,7 +545,10 @@ class Exchange:
         self._status = reply.status
         trailers = grpc_answer(reply) if self._grpc else None
         grpc = str(trailers[2][1], "ascii") if trailers else ""
-        refusal.series.observe(reply.status, reply.reason, perf_counter() - self._started, grpc)
+        took, tap, head = perf_counter() - self._started, self._down.serving.tap, self._head
+        refusal.series.observe(reply.status, reply.reason, took, grpc)
+        if tap.active:
+            tap.see(refusal.series, head.method, head.path, reply.status, reply.reason, grpc, took)
         if stream.reset:
             return
         if trailers is not None:
@@ -581,6 +584,9 @@ class Exchange:
             series.observe(status, reason, took, grpc, self._uploaded, self._downloaded)
             if now >= series.exemplar_due:
                 series.example((status, reason, grpc), trace_of(self._head.header), took, now, time())
+                tap, head = self._down.serving.tap, self._head
+                if tap.active:
+                    tap.see(series, head.method, head.path, status, reason, grpc, took)
 
     def _note(self, fields: Fields) -> None:
         """Remember how a gRPC call ended."""

@@ -585,7 +585,11 @@ class Downstream(Exchange):
                 final = True
         unread = final or (body is not None and not body.done)
         close = unread or reply.close or self._close or self._serving.registry.draining
-        refusal.series.observe(reply.status, reply.reason, perf_counter() - self._started)
+        took = perf_counter() - self._started
+        refusal.series.observe(reply.status, reply.reason, took)
+        if not final and self._serving.tap.active:
+            status, reason = reply.status, reply.reason
+            self._serving.tap.see(refusal.series, head.method, head.path, status, reason, "", took)
         old = not final and head.minor == 0
         head_only = not final and head.method == b"HEAD"
         self._transport.write(render(reply, close=close, keep_alive=old, head_only=head_only))
@@ -658,6 +662,9 @@ class Downstream(Exchange):
         """Have the metrics show the request's trace, if it says of which it is part."""
         trace = trace_of(self._head.header)
         series.example((status, reason, ""), trace, now - self._started, now, time())
+        tap = self._serving.tap
+        if tap.active:
+            tap.see(series, self._head.method, self._head.path, status, reason, "", now - self._started)
 
     def _observe(self, status: int, reason: str) -> None:
         if self._way is not None:

@@ -30,6 +30,7 @@ from dataplane.serve.udp_outbound import UdpOutbound
 from dataplane.serve.udp_series import UdpCommon, UdpCounters
 from dataplane.settings import Interception, Settings
 from dataplane.state import State
+from dataplane.tap import Tap
 from dataplane.tasks import Tasks
 from dataplane.telemetry import Telemetry
 
@@ -89,11 +90,13 @@ async def start(
     original: Original = original_destination,
     intercepted: Intercepted | None = None,
     now: Callable[[], float] = time.time,
+    tap: Tap | None = None,
 ) -> Running:
     """Open the listeners. Raises OSError if an address cannot be bound; then none is open.
 
     `original` finds out where an intercepted connection was meant to go. `intercepted`: the sockets
     of UDP interception; None without it. They are closed with the listeners. `now`: Unix time.
+    `tap`: who looks on, if anybody can.
     """
     loop = asyncio.get_running_loop()
     limits = limits or Limits()
@@ -102,7 +105,7 @@ async def start(
     pressure = Pressure(limits)
     pressure.measure()
     registry.on_tick(pressure.measure)
-    serving = Serving(loop, limits, registry, tasks, pressure)
+    serving = Serving(loop, limits, registry, tasks, pressure, tap=tap or Tap())
     peers = Peers(contexts, settings.mesh_port, limits, registry, Handshakes("client", telemetry, now))
     app = App(settings.pod_ip, limits, registry)
     ports = frozenset(

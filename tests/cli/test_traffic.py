@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cli.traffic import graph, top
+from cli.traffic import graph, tap, top
 from cli.traffic.client import explain
 from cli.traffic.command import main
 
@@ -194,3 +194,24 @@ def test_without_kubectl(monkeypatch: pytest.MonkeyPatch) -> None:
     result = CliRunner().invoke(main, ["top", "pods", "-A"])
     assert result.exit_code == 1
     assert "kubectl is not on PATH" in result.output
+
+
+def test_tapped_requests_as_text() -> None:
+    request = {
+        "time": 1.25, "pod": "shop/api-0", "peer": "shop/web-0", "direction": "inbound", "method": "GET",
+        "path": "/\x1b[2J", "status": 503, "ms": 3.14, "reason": "overloaded", "service": "shop/api",
+    }  # fmt: skip
+    line = tap.text(request)
+    assert line[8:] == ".250  web-0 -> api-0  GET /?[2J  503  3.1ms  server  reason=overloaded"
+    sent = tap.text({**request, "direction": "outbound", "peer": "", "reason": "", "status": 0})
+    assert "api-0 -> api  GET" in sent
+    assert "no answer" in sent
+    assert tap.read(b"\n") is None
+    assert tap.remark({"note": "x\x07"}) == "Warning: x?"
+    assert tap.remark({"dropped": 3}).startswith("Warning: 3 requests")
+    assert tap.remark(request) == ""
+
+
+@pytest.mark.parametrize("words", [["deploy"], ["spaceship/x"], ["split/x"], ["pod/x", "--from=a", "--to=b"]])
+def test_what_cannot_be_tapped(words: list[str]) -> None:
+    assert CliRunner().invoke(main, ["tap", *words]).exit_code == 2

@@ -79,7 +79,8 @@ async def test_the_bundle_is_put_wherever_our_service_is_named_and_only_once() -
     api = StoredObjects()
     for manifest in render(InstallSettings()):
         path = f"/apis/{manifest['apiVersion']}/{manifest['kind'].lower()}s/{manifest['metadata']['name']}"
-        if any(word in path for word in ("webhookconfigurations", "customresourcedefinitions", "apiservices")):
+        ours = ("webhookconfigurations", "customresourcedefinitions", "apiservices")
+        if any(word in path for word in ours):
             api.put(path, manifest)
     foreign = {"name": "x.example.org", "clientConfig": {"url": "https://example.org"}}
     api.objects[CONFIGURATIONS[1]]["webhooks"].append(foreign)

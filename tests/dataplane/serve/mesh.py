@@ -24,6 +24,7 @@ from dataplane.serve.limits import Limits
 from dataplane.serve.sockets import Address, Original, original_destination
 from dataplane.settings import Interception, Settings
 from dataplane.state import State
+from dataplane.tap import Tap
 from dataplane.telemetry import Telemetry
 from smi.names import ALPN_HTTP1, ALPN_HTTP2, ALPN_TCP, ALPN_UDP, pod_dns_san
 from smi.policy.codec import encode_cluster, encode_destination, encode_inbound
@@ -125,6 +126,7 @@ class Pod:
         self.ip = next_address()
         self.contexts = Contexts(authority, name, f"{name}-1")
         self.telemetry = Telemetry()
+        self.tap = Tap(self.telemetry, time.time)
         self.state = State(phase=0)
         self.limits = limits
         self.revision = 0
@@ -164,6 +166,7 @@ class Pod:
             self.limits,
             self._original,
             now=lambda: time.time() + self.later,
+            tap=self.tap,
         )
 
     def apply(self, resources: dict[str, Any], *, full: bool = False, removed: Sequence[str] = ()) -> None:
