@@ -15,6 +15,8 @@ from conformance.case import Case
 from conformance.features import Group
 
 CASES: Final = Path(__file__).parent / "cases"
+_SAFE: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""libyaml's where PyYAML was built with it: the cases' manifests are read at every start of the command."""
 _PLACEHOLDER: Final = re.compile(r"\$\{([a-z_]+)\}")
 
 
@@ -85,7 +87,7 @@ def parse_steps(
     steps: dict[str, list[dict[str, Any]]] = {"": []}
     current = ""
     try:
-        documents = list(yaml.safe_load_all(fill(text, values)))
+        documents = list(yaml.load_all(fill(text, values), Loader=_SAFE))
     except (yaml.YAMLError, KeyError) as error:
         raise CollectError(f"{where}: {error}") from None
     for document in documents:
