@@ -20,6 +20,7 @@ from dataplane.serve.limits import Limits
 from dataplane.serve.pool import Lane
 from dataplane.serve.pressure import Pressure
 from dataplane.serve.registry import Registry
+from dataplane.tap import Tap
 from dataplane.tasks import Tasks
 from dataplane.telemetry import HttpSeries
 from dataplane.wire.http1 import RequestHead
@@ -39,6 +40,7 @@ class Serving:
     tasks: Tasks
     pressure: Pressure
     ids: RequestIds = field(default_factory=lambda: RequestIds(os.urandom(16)))
+    tap: Tap = field(default_factory=Tap)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
