@@ -104,6 +104,43 @@ DECISIONS: Final = (
         kills=cases_of("access", "destination-port destination-port-of-pod target-keeps-its-port"),
     ),
     Mutant(
+        "http-rules-admit-tcp",
+        "lets a TCP connection in where only HTTP requests are allowed",
+        (
+            Edit(
+                _ACCESS,
+                "        if grant.http is None and grant.l4(grant.grant.tcp, port):\n",
+                "        if grant.http is not None or grant.l4(grant.grant.tcp, port):\n",
+            ),
+        ),
+        kills=cases_of(
+            "access",
+            "http-rule-is-not-tcp missing-half-does-not-widen "
+            "tcp-and-http-rules-both-hold udp-rule-narrows-nothing",
+        ),
+    ),
+    Mutant(
+        "wide-target-gives-way",
+        "lets a TrafficTarget for all paths give way where three narrower ones name the caller",
+        (
+            Edit(
+                _ACCESS,
+                "    grants = table.grants_for(peer)\n"
+                "    for grant in grants:\n"
+                "        if grant.http_port(port):\n"
+                "            permit = grant.http_permit(request)\n",
+                "    grants = table.grants_for(peer)\n"
+                "    narrow = tuple(\n"
+                '        one for one in grants if one.grant.http and all(match.path != ".*" for match in one.grant.http)\n'
+                "    )\n"
+                "    for grant in narrow if len(narrow) > 2 else grants:\n"
+                "        if grant.http_port(port):\n"
+                "            permit = grant.http_permit(request)\n",
+            ),
+        ),
+        kills=cases_of("access", "narrow-target-takes-nothing"),
+    ),
+    Mutant(
         "judged-once-per-connection",
         "judges the first request of a connection, and lets the others follow",
         (

@@ -163,6 +163,18 @@ STATUS: Final = (
         kills=cases_of("split", "status-missing-backend status-port-condition"),
     ),
     Mutant(
+        "conflicts-unsaid",
+        "does not say that a split is Conflicted",
+        (
+            Edit(
+                _CONDITIONS,
+                "    if conflicts:\n",
+                "    if conflicts and not known.uid:\n",
+            ),
+        ),
+        kills=cases_of("split", "status-conflict"),
+    ),
+    Mutant(
         "never-programmed",
         "never says that an object is Programmed",
         (Edit(_STATUS, "    if done < concerned:\n", "    if concerned:\n"),),

@@ -30,6 +30,15 @@ PATHS: Final = (
         ),
     ),
     Mutant(
+        "paths-match-whole",
+        "wants a pathRegex to match the whole path",
+        (Edit(_MATCH, "whole = match.regex is Regex.FULL", "whole = True"),),
+        kills=(
+            *cases_of("access", "example-l7"),
+            *cases_of("specs", "path-is-a-regex path-to-no-end path-whole"),
+        ),
+    ),
+    Mutant(
         "paths-literal",
         "takes a pathRegex for the literal beginning of a path",
         (
@@ -56,6 +65,30 @@ PATHS: Final = (
         kills=cases_of("specs", "path-dot-segments path-percent-encoding path-repeated-slashes"),
     ),
     Mutant(
+        "slashes-kept",
+        "does not merge repeated slashes",
+        (
+            Edit(
+                _PATH,
+                '    return _SLASHES.sub(b"/", _remove_dot_segments(path))\n',
+                "    return _remove_dot_segments(path)\n",
+            ),
+        ),
+        kills=cases_of("specs", "path-repeated-slashes"),
+    ),
+    Mutant(
+        "escapes-kept",
+        "does not decode percent-encoded letters",
+        (
+            Edit(
+                _PATH,
+                "    return bytes((value,)) if value in _UNRESERVED else escape[0]\n",
+                "    return escape[0]\n",
+            ),
+        ),
+        kills=cases_of("specs", "path-percent-encoding"),
+    ),
+    Mutant(
         "slashes-decoded",
         "decodes encoded slashes",
         (
@@ -66,6 +99,33 @@ PATHS: Final = (
             ),
         ),
         kills=cases_of("specs", "path-encoded-slash"),
+    ),
+    Mutant(
+        "unsafe-paths-passed",
+        "passes paths on that have no safe form",
+        (
+            Edit(
+                _PATH,
+                "        if _BAD_PERCENT.search(path):\n",
+                "        if _BAD_PERCENT.search(path) and not path:\n",
+            ),
+        ),
+        kills=cases_of("specs", "path-without-safe-form"),
+    ),
+    Mutant(
+        "backtracking-patterns",
+        "matches patterns with an engine that tries one way after the other",
+        (
+            Edit(  # on the first letters only: more of them would take for ever, and the suite no end
+                _REGEX,
+                "    def test(value: bytes) -> bool:\n",
+                '    slow = __import__("re").compile(regex.pattern.encode()) if "+)+" in regex.pattern else None\n\n'
+                "    def test(value: bytes) -> bool:\n"
+                "        if slow is not None:\n"
+                "            slow.match(value[:25])\n",
+            ),
+        ),
+        kills=cases_of("specs", "slow-pattern"),
     ),
 )
 

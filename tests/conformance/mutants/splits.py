@@ -102,6 +102,21 @@ WEIGHTS: Final = (
         kills=cases_of("split", "smooth-three-backends smooth-two-backends smooth-uneven-backends"),
     ),
     Mutant(
+        "turns-begin-anew",
+        "begins the cycle of backends anew with every update of anything",
+        (
+            Edit(
+                _STATE,
+                "        self._targets, self._turns = staged.targets, staged.turns\n",
+                "        self._targets, self._turns = staged.targets, staged.turns\n"
+                '        for turns in staged.turns.values() if update.get("resources") else ():\n'
+                "            turns._pickers.clear()\n"
+                "            turns._epoch = -1\n",
+            ),
+        ),
+        kills=cases_of("split", "smooth-under-churn"),
+    ),
+    Mutant(
         "weights-over-100-capped",
         "takes weights for per cent: what is over 100 counts as 100",
         (
@@ -193,8 +208,8 @@ ZERO: Final = (
         ),
         kills=cases_of(
             "split",
-            "several-no-second-chance zero-all zero-all-ports-mismatch zero-no-backend-exists "
-            "zero-no-ready-backend zero-of-filtered zero-tcp",
+            "several-no-second-chance zero-all zero-all-ports-mismatch "
+            "zero-no-backend-exists zero-no-ready-backend zero-of-filtered zero-tcp",
         ),
     ),
     Mutant(
@@ -452,6 +467,31 @@ ROOTS: Final = (
             ),
         ),
         kills=cases_of("split", "lifecycle-rollout selectors-direct-calls weights-of-each-client"),
+    ),
+    Mutant(
+        "injects-everywhere",
+        "gives pods that opted out a sidecar, too",
+        (
+            Edit(
+                "controller.admission.inject",
+                '    if labels.get(INJECT_LABEL) == "disabled":\n',
+                '    if labels.get(INJECT_LABEL) == "never":\n',
+            ),
+            Edit(  # the port by which the suite gives its orders
+                "controller.admission.inject",
+                "exclude_inbound = _ports(pod, EXCLUDE_INBOUND_ANNOTATION)\n",
+                'exclude_inbound = _ports(pod, EXCLUDE_INBOUND_ANNOTATION) or "9000"\n',
+            ),
+            Edit(
+                "controller.manifests",
+                '_chosen(INJECT_LABEL, "NotIn", ["disabled"])',
+                '_chosen(INJECT_LABEL, "NotIn", ["never"])',
+            ),
+        ),
+        kills=(
+            *cases_of("split", "selectors-outside-callers"),
+            *cases_of("access", "plaintext-has-no-identity plaintext-permissive"),
+        ),
     ),
     Mutant(
         "splits-in-splits",

@@ -20,8 +20,8 @@ BY_NAME = {mutant.name: mutant for mutant in MUTANTS}
     ("name", "failing", "passing"),
     [
         ("zero-to-root", ("split/zero-all", "split/zero-of-filtered"), "split/zero-then-weight"),
-        ("udp-always-allowed", ("access/deny-udp-by-default",), "access/udp-route-is-not-tcp"),
-        ("split-without-v1alpha3", ("split/versions-v1alpha3",), "split/versions-v1alpha2"),
+        ("http-rules-admit-tcp", ("access/http-rule-is-not-tcp",), "access/tcp-route-opens-port"),
+        ("target-without-v1alpha1", ("access/target-v1alpha1",), "access/target-v1alpha2"),
     ],
 )
 def test_exactly_the_expected_cases_fail(name: str, failing: tuple[str, ...], passing: str) -> None:
