@@ -43,7 +43,7 @@ from controller.kube import Kube, KubeError, login
 from controller.logs import set_up_logging
 from controller.metrics import Metrics
 from controller.metricsapi.server import TrafficApi
-from controller.metricsapi.sources import ProxySource
+from controller.metricsapi.sources import PrometheusSource, ProxySource, Source
 from controller.metricsapi.trust import Doorkeeper, FrontDoor
 from controller.settings import VERSION, Interception, Settings, SettingsError, read_settings
 from controller.status.conditions import programmed
@@ -106,7 +106,11 @@ class Controller:
             clock=_now,
         )
         self.proxies.on_change = self.status.poke
-        self.traffic = ProxySource(time.monotonic)
+        self.traffic: Source = (
+            PrometheusSource(settings.prometheus, time.monotonic)
+            if settings.prometheus
+            else ProxySource(time.monotonic)
+        )
         self.ports: dict[str, int] = {}
         """Name of each listener → the port it got."""
         self._serving: ServingCertificate | None = None

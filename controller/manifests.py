@@ -66,6 +66,8 @@ class InstallSettings:
     proxy_log_level: str = "info"
     metrics: str = _DEFAULTS.metrics
     """Dialects of the sidecars' metrics: any of istio, linkerd, osm, smi, with commas between them."""
+    prometheus: str = ""
+    """URL of a Prometheus that TrafficMetrics are read from; empty: from the sidecars themselves."""
     mode: str = "enforce"
     """Mesh-wide default of S27: `enforce`, `permissive` or `audit`."""
     mtls: str = "strict"
@@ -347,6 +349,7 @@ def _env(settings: InstallSettings) -> list[Manifest]:
         "SMI_MESH_CLUSTER_DOMAIN": settings.cluster_domain,
         "SMI_MESH_LEAF_SECONDS": settings.leaf_seconds,
         "SMI_MESH_LOG_LEVEL": settings.log_level,
+        "SMI_MESH_PROMETHEUS": settings.prometheus,
         "SMI_MESH_PROXY_LOG_LEVEL": settings.proxy_log_level,
         "SMI_MESH_METRICS": settings.metrics,
     }

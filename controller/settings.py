@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, TypeVar
+from urllib.parse import urlsplit
 
 from smi.names import (
     CONTROLLER_ADMIN_PORT,
@@ -78,6 +79,8 @@ class Settings:
     cluster_domain: str = DEFAULT_CLUSTER_DOMAIN
     leaf_seconds: float = _DAY
     """Life of a workload certificate."""
+    prometheus: str = ""
+    """URL of a Prometheus that TrafficMetrics are read from; empty: from the sidecars themselves."""
     proxy_image: str = DEFAULT_PROXY_IMAGE
     proxy_pull_policy: str = "IfNotPresent"
     proxy_log_level: LogLevel = LogLevel.INFO
@@ -117,6 +120,7 @@ def read_settings(env: Mapping[str, str]) -> Settings:
         trust_domain=read.text("SMI_MESH_TRUST_DOMAIN", DEFAULT_TRUST_DOMAIN),
         cluster_domain=read.text("SMI_MESH_CLUSTER_DOMAIN", DEFAULT_CLUSTER_DOMAIN),
         leaf_seconds=read.seconds("SMI_MESH_LEAF_SECONDS", _DAY, least=2.0),
+        prometheus=read.url("SMI_MESH_PROMETHEUS"),
         proxy_image=read.text("SMI_MESH_PROXY_IMAGE", DEFAULT_PROXY_IMAGE),
         proxy_pull_policy=read.text("SMI_MESH_PROXY_PULL_POLICY", "IfNotPresent"),
         proxy_log_level=read.choice("SMI_MESH_PROXY_LOG_LEVEL", LogLevel, LogLevel.INFO),
@@ -138,6 +142,13 @@ class _Reader:
 
     def text(self, name: str, default: str) -> str:
         return self._env.get(name, "").strip() or default
+
+    def url(self, name: str) -> str:
+        text = self.text(name, "")
+        parts = urlsplit(text)
+        if text and (parts.scheme not in ("http", "https") or not parts.hostname or parts.username):
+            raise SettingsError(f"{name}: expected a URL such as http://prometheus:9090, got {text!r}")
+        return text
 
     def address(self, name: str, default: str) -> str:
         text = self.text(name, default)

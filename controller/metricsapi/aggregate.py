@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Final
@@ -149,7 +149,7 @@ def split_summaries(
 ) -> list[TrafficMetrics]:
     """One object per split and backend, as the clients saw it; also of a backend that got nothing."""
     found: defaultdict[tuple[str, str], Tally] = defaultdict(Tally)
-    for row in _split_rows(samples):
+    for row in _split_rows(directory, samples):
         found[row.split, row.backend].add(row.tally)
     edge = Edge(direction=Direction.FROM, side=Side.CLIENT, resource=ObjectReference())
     return [
@@ -172,7 +172,7 @@ def split_edges(
         return []
     found: defaultdict[tuple[str, NamespacedName], Tally] = defaultdict(Tally)
     for one in samples:
-        for row in _split_rows((one,)):
+        for row in _split_rows(directory, (one,)):
             if row.split == str(name):
                 found[row.backend, one.pod].add(row.tally)
     backends = dict(_backends(name, split))
@@ -194,8 +194,20 @@ def split_edges(
     ]
 
 
-def _split_rows(samples: Iterable[Samples]) -> Iterable[Row]:
-    return (row for one in samples for row in one.rows if row.direction == OUTBOUND and row.split)
+def _split_rows(directory: Directory, samples: Iterable[Samples]) -> Iterable[Row]:
+    """Rows that a split decided. Where the source does not tell which, the split with that backend."""
+    by_backend: dict[str, list[str]] = {}
+    for name, split in directory.splits.items():
+        for service, _ in _backends(name, split):
+            by_backend.setdefault(service, []).append(str(name))
+    for one in samples:
+        for row in one.rows:
+            if row.direction != OUTBOUND:
+                continue
+            if row.split:
+                yield row
+            elif row.backend:
+                yield from (replace(row, split=name) for name in by_backend.get(row.backend, ()))
 
 
 def _backends(name: NamespacedName, split: TrafficSplit) -> list[tuple[str, Backend]]:

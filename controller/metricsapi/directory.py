@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from controller.compile.world import Pod, World
@@ -37,6 +37,8 @@ class Directory:
     services: Mapping[NamespacedName, tuple[NamespacedName, ...]]
     """Pod → Services with this pod among their endpoints, sorted."""
     splits: Mapping[NamespacedName, TrafficSplit]
+    kinds: Mapping[NamespacedName, str] = field(default_factory=dict)
+    """Workload → its kind; of two of one name, either."""
 
     @classmethod
     def of(cls, world: World) -> Directory:
@@ -46,7 +48,12 @@ class Directory:
                 if endpoint.pod is not None and piece.service is not None:
                     services[endpoint.pod].add(piece.service)
         sorted_services = {pod: tuple(sorted(names)) for pod, names in services.items()}
-        return cls(world.pods, sorted_services, world.splits)
+        kinds = {
+            NamespacedName(name.namespace, pod.workload.name): pod.workload.kind
+            for name, pod in world.pods.items()
+            if pod.workload.name
+        }
+        return cls(world.pods, sorted_services, world.splits, kinds)
 
     def of_pod(self, kind: str, pod: NamespacedName) -> tuple[NamespacedName, ...]:
         """The objects of `kind` that contain the pod: at most one, but for Services."""
@@ -77,10 +84,19 @@ class Directory:
         peer = row.peer
         if peer.pod is not None and (peer.pod in self.pods or kind in ("Pod", "Namespace")):
             return self.end_of_pod(kind, peer.pod)
+        peer = self._with_kind(peer)
         names = _by_word(kind, peer)
         if names:
             return tuple(Known(kind, name) for name in names)
         return _other_workload(kind, peer.workload, peer.namespace)
+
+    def _with_kind(self, peer: Peer) -> Peer:
+        """A peer of which only the workload's name was told, with the kind that pods of it say."""
+        workload = peer.workload
+        if workload.kind or not workload.name:
+            return peer
+        kind = self.kinds.get(NamespacedName(peer.namespace, workload.name), "")
+        return replace(peer, workload=replace(workload, kind=kind))
 
     def end_of_pod(self, kind: str, pod: NamespacedName) -> tuple[Known, ...]:
         """Who a pod is as the other end of an edge of a resource of `kind`."""

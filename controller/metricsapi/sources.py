@@ -1,4 +1,5 @@
-"""Where numbers come from: every proxy asked directly, with bounds on how many at once and how long.
+"""Where numbers come from: every proxy asked directly, with bounds on how many at once and how long; or a
+Prometheus.
 
 A proxy keeps the last minute of its counters itself, so one request to each gives a whole window. What does
 not answer in time is reported as missing, never waited for and never made up.
@@ -16,6 +17,7 @@ from typing import Final, Protocol
 import aiohttp
 
 from controller.compile.world import Pod
+from controller.metricsapi import promql
 from controller.metricsapi.samples import Samples, SamplesError, parse_samples
 from controller.tasks import Tasks
 from smi.names import ADMIN_PORT, NamespacedName
@@ -32,6 +34,8 @@ FRESH_SECONDS: Final = 1.0
 """An answer is shared by all queries of this long: `topology` asks once per resource."""
 MAX_ANSWER: Final = 4 * 1024 * 1024
 MAX_KEPT: Final = 10_000
+MAX_VECTOR: Final = 64 * 1024 * 1024
+"""Bytes of an answer of Prometheus."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +159,56 @@ class ProxySource:
             connector = aiohttp.TCPConnector(limit=0, force_close=True)
             self._session = aiohttp.ClientSession(connector=connector, trust_env=False)
         return self._session
+
+
+class PrometheusSource:
+    """Asks a Prometheus that scrapes the sidecars: one query for all of them."""
+
+    def __init__(self, url: str, clock: Callable[[], float], *, seconds: float = ALL_SECONDS) -> None:
+        """`url` is its root, such as http://prometheus.monitoring:9090. `clock` is monotonic, in seconds."""
+        self.window_seconds = promql.WINDOW_SECONDS
+        self._url = f"{url.rstrip('/')}/api/v1/query"
+        self._clock = clock
+        self._seconds = seconds
+        self._fresh: tuple[float, list[Samples]] | None = None
+        self._one_at_a_time = asyncio.Lock()
+        self._session: aiohttp.ClientSession | None = None
+
+    async def gather(self, pods: Sequence[Pod]) -> Gathered:
+        """Every pod counts as missing if Prometheus does not answer usefully; the log says why."""
+        names = [pod.name for pod in pods]
+        try:
+            async with asyncio.timeout(self._seconds):
+                found = await self._ask()
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError, RecursionError) as error:
+            _log.warning("Prometheus at %s: %s", self._url, error or type(error).__name__)
+            return Gathered((), len(names), tuple(names))
+        return Gathered(promql.chosen(found, names), len(names))
+
+    async def close(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def _ask(self) -> list[Samples]:
+        async with self._one_at_a_time:
+            if self._fresh is None or self._clock() - self._fresh[0] >= FRESH_SECONDS:
+                self._fresh = (self._clock(), promql.read_vector(json.loads(await self._read())))
+            return self._fresh[1]
+
+    async def _read(self) -> bytes:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(trust_env=False)
+        form = {"query": promql.QUERY, "timeout": f"{self._seconds:g}s"}
+        async with self._session.post(self._url, data=form, allow_redirects=False) as answer:
+            text = bytearray()
+            async for chunk in answer.content.iter_chunked(64 * 1024):
+                text += chunk
+                if len(text) > MAX_VECTOR:
+                    raise SamplesError(f"answers more than {MAX_VECTOR} bytes")
+            if answer.status != 200:
+                raise SamplesError(f"answers {answer.status}: {text[:200].decode(errors='replace')}")
+            return bytes(text)
 
 
 def _preferred(ips: Iterable[str]) -> str:
