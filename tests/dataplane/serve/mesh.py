@@ -7,8 +7,10 @@ cluster share 15008.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
+import random
 import socket
 import ssl
 import tempfile
@@ -60,9 +62,17 @@ def next_address() -> str:
 
 
 def free_port() -> int:
-    """A port nobody listens on at any address right now."""
-    with socket.create_server(("0.0.0.0", 0)) as made:
-        return int(made.getsockname()[1])
+    """A port nobody listens on at any address right now.
+
+    None that the kernel gives to who asks for any (ip_local_port_range): a server of a test must not get a
+    port that is its pod's own, which no caller may reach.
+    """
+    while True:
+        with (
+            contextlib.suppress(OSError),
+            socket.create_server(("0.0.0.0", random.randrange(10_000, 32_000))) as made,
+        ):
+            return int(made.getsockname()[1])
 
 
 class Contexts:
