@@ -98,6 +98,18 @@ DECISIONS: Final = (
         ),
     ),
     Mutant(
+        "tcp-ports-ignored-for-http",
+        "lets HTTP in on ports that the TCPRoute does not list",
+        (Edit(_ACCESS, "            return port in grant.tcp\n", "            return True\n"),),
+        kills=(
+            *cases_of(
+                "access",
+                "missing-port-route-does-not-widen tcp-and-http-rules-both-hold tcp-route-opens-port",
+            ),
+            *cases_of("specs", "tcp-route-ports"),
+        ),
+    ),
+    Mutant(
         "destination-port-ignored",
         "does not read destination.port of v1alpha1 and v1alpha2",
         (Edit(_LOWER, _LOWERED, "target.destination, sources, None, tcp, udp, http)"),),
@@ -141,6 +153,30 @@ DECISIONS: Final = (
         kills=cases_of("access", "narrow-target-takes-nothing"),
     ),
     Mutant(
+        "targets-crossed",
+        "gives the sources of one TrafficTarget the routes of every other",
+        (
+            Edit(
+                _ACCESS,
+                "        for identity in grant.sources:\n",
+                "        for identity in {one for other in inbound.grants for one in other.sources}:\n",
+            ),
+        ),
+        kills=cases_of("access", "example-l7 target-v1alpha1 target-v1alpha2 targets-are-not-crossed"),
+    ),
+    Mutant(
+        "own-account-allowed",
+        "needs no TrafficTarget between workloads of one service account",
+        (
+            Edit(
+                _ACCESS,
+                "    return table.inbound.same_service_account and peer.identity",
+                "    return peer.identity",
+            ),
+        ),
+        kills=cases_of("access", "own-account-is-no-exception"),
+    ),
+    Mutant(
         "judged-once-per-connection",
         "judges the first request of a connection, and lets the others follow",
         (
@@ -169,6 +205,30 @@ DECISIONS: Final = (
 )
 
 IDENTITY: Final = (
+    Mutant(
+        "namespaces-of-callers-ignored",
+        "knows callers by the name of their account, whatever its namespace",
+        (
+            Edit(
+                _ACCESS,
+                "        grants = self._by_identity.get(peer.identity, ())\n",
+                '        name = peer.identity.rpartition("/")[2]\n'
+                "        grants = tuple(\n"
+                "            {\n"
+                "                id(grant): grant\n"
+                "                for identity, found in self._by_identity.items()\n"
+                '                if identity.rpartition("/")[2] == name\n'
+                "                for grant in found\n"
+                "            }.values()\n"
+                "        )\n",
+            ),
+        ),
+        kills=cases_of(
+            "access",
+            "binding-overlapping-schemes binding-schemes-add-up "
+            "same-account-name-elsewhere source-namespace-empty",
+        ),
+    ),
     Mutant(
         "binding-accounts-ignored",
         "does not read the service account of an IdentityBinding",
@@ -280,6 +340,40 @@ REFERENCES: Final = (
         kills=cases_of("access", "target-old-references unknown-match unknown-match-beside-known"),
     ),
     Mutant(
+        "match-names-ignored",
+        "opens all matches of a group, whichever are named",
+        (
+            Edit(
+                _LOWER,
+                "        return (match for match in found if match.name in rule.matches)\n",
+                "        return found\n",
+            ),
+        ),
+        kills=cases_of(
+            "access",
+            "example-l7 matches-several path-specific target-old-references "
+            "target-v1alpha1 target-v1alpha2 targets-add-up targets-are-not-crossed "
+            "unknown-match unknown-match-beside-known",
+        ),
+    ),
+    Mutant(
+        "missing-group-opens-all",
+        "reads a missing HTTPRouteGroup as one that matches everything",
+        (
+            Edit(
+                _LOWER,
+                "            self._missing(rule, where)\n            return ()\n",
+                "            self._missing(rule, where)\n"
+                '            return (RouteMatch(rule.name, "all", None, frozenset(), ()),)\n',
+            ),
+        ),
+        kills=cases_of(
+            "access",
+            "deleted-routes missing-half-does-not-widen missing-route "
+            "missing-route-beside-known routes-of-another-namespace",
+        ),
+    ),
+    Mutant(
         "unknown-kinds-forgotten",
         "reads a rule of an unknown kind as if it were not there",
         (
@@ -318,14 +412,92 @@ REFERENCES: Final = (
         ),
         kills=cases_of("access", "no-sources"),
     ),
+    Mutant(
+        "service-ports-meant",
+        "reads the ports of access rules as ports of Services",
+        (
+            Edit(
+                _ENFORCE,
+                "        grants=grants,\n        ports=",
+                "        grants=tuple(_by_service(grant, endpoints.targets.get(name, ())) for grant in grants),\n        ports=",
+            ),
+            Edit(
+                _ENFORCE,
+                "class _Pods:\n",
+                "def _by_service(grant, targets):\n"
+                '    change = __import__("dataclasses").replace\n'
+                "    tcp, port = grant.tcp, grant.port\n"
+                "    if tcp is not None and not tcp.every:\n"
+                "        ports = {target.port.port for target in targets if target.service_port in tcp.ports}\n"
+                "        tcp = change(tcp, ports=frozenset(ports))\n"
+                "    if port is not None:\n"
+                "        meant = [target.port.port for target in targets if target.service_port == port]\n"
+                "        port = meant[0] if meant else 1\n"
+                "    return change(grant, tcp=tcp, port=port)\n\n\n"
+                "class _Pods:\n",
+            ),
+        ),
+        kills=(
+            *cases_of("access", "destination-port-of-pod"),
+            *cases_of("specs", "tcp-route-port-of-pod"),
+        ),
+    ),
 )
 
 ANSWERS: Final = (
+    Mutant(
+        "denied-as-503",
+        "answers a refused request 503",
+        (
+            Edit(
+                "dataplane.core.outcome",
+                "    return Reply(403, denial.reason,",
+                "    return Reply(503, denial.reason,",
+            ),
+        ),
+        kills=cases_of("access", "denied-http-is-403"),
+    ),
+    Mutant(
+        "denials-unexplained",
+        "refuses without a reason and an id",
+        (
+            Edit(
+                "dataplane.core.outcome",
+                'f"{DENIAL_HEADER}: {denial.reason}; id={denial.id}"',
+                'f"x-refused: {denial.reason}"',
+            ),
+        ),
+        kills=cases_of("access", "denial-says-why"),
+    ),
     Mutant(
         "grpc-refused-as-unavailable",
         "ends a refused gRPC call with UNAVAILABLE",
         (Edit("dataplane.core.answer", "403: PERMISSION_DENIED", "403: UNAVAILABLE"),),
         kills=cases_of("access", "grpc-denial-status"),
+    ),
+    Mutant(
+        "refused-tcp-hangs",
+        "leaves a refused TCP connection open without a word",
+        (
+            Edit(
+                "dataplane.serve.inbound",
+                "                tunnel.reason = verdict.reason\n"
+                "                tunnel.drop()\n"
+                "            reset(transport)\n",
+                "                tunnel.reason = verdict.reason\n"
+                "                tunnel.drop()\n"
+                "            _HANGING.append(transport)\n",
+            ),
+            Edit(
+                "dataplane.serve.inbound",
+                "class _Gate:\n",
+                "_HANGING: list[object] = []\n\n\nclass _Gate:\n",
+            ),
+        ),
+        kills=cases_of(
+            "access",
+            "denied-tcp-is-reset tcp-greeting-is-not-heard tcp-route-opens-port udp-route-is-not-tcp",
+        ),
     ),
     Mutant(
         "misspelt-mode-is-permissive",

@@ -113,6 +113,30 @@ ADMISSION: Final = (
         kills=cases_of("specs", "bad-pattern-message"),
     ),
     Mutant(
+        "bad-ports-accepted",
+        "accepts port numbers that are none, and lets them stand for all ports",
+        (
+            _ADMIT_ALL,
+            Edit(
+                _CRDS,
+                '_PORT: Final[Schema] = {"type": "integer", "minimum": 1, "maximum": 65535}\n',
+                '_PORT: Final[Schema] = {"type": "integer"}\n',
+            ),
+            Edit(
+                _MODEL,
+                "Port = Annotated[int, BeforeValidator(_port), Field(ge=1, le=MAX_PORT)]\n",
+                "Port = Annotated[int, BeforeValidator(_port)]\n",
+            ),
+            Edit(
+                _LOWER,
+                "    return PortSet(every=not ports, ports=frozenset(ports))\n",
+                "    every = not ports or not all(0 < port < 65536 for port in ports)\n"
+                "    return PortSet(every=every, ports=frozenset() if every else frozenset(ports))\n",
+            ),
+        ),
+        kills=cases_of("specs", "bad-pattern-message bad-ports"),
+    ),
+    Mutant(
         "overlapping-schemes-void",
         "lets an IdentityBinding with a selector stand for the pods it selects only",
         (

@@ -39,6 +39,12 @@ PATHS: Final = (
         ),
     ),
     Mutant(
+        "paths-searched",
+        "finds a pathRegex anywhere in the path",
+        (Edit(_MATCH, _PATH_TEST, "path=None if match.path is None else value_test(match.path),"),),
+        kills=cases_of("specs", "path-from-the-start path-whole"),
+    ),
+    Mutant(
         "paths-literal",
         "takes a pathRegex for the literal beginning of a path",
         (
@@ -57,6 +63,20 @@ PATHS: Final = (
                 "path-whole path-without-query",
             ),
         ),
+    ),
+    Mutant(
+        "paths-with-query",
+        "matches a pathRegex against path and query",
+        (
+            Edit(
+                _MATCH,
+                "        if self._path is not None and not self._path(request.path):\n            return False\n",
+                '        target = getattr(request, "target", request.path)\n'
+                "        if self._path is not None and not self._path(target):\n            return False\n",
+            ),
+            Edit(_MATCH, "whole = match.regex is Regex.FULL", 'whole = (match.path or "").endswith("$")'),
+        ),
+        kills=cases_of("specs", "path-whole path-without-query"),
     ),
     Mutant(
         "dot-segments-kept",
@@ -157,6 +177,18 @@ METHODS: Final = (
         kills=cases_of("specs", "methods-any path-everything"),
     ),
     Mutant(
+        "methods-as-written",
+        "does not read small letters in methods as capitals",
+        (
+            Edit(
+                _LOWER,
+                "    return frozenset(method.upper() for method in methods)\n",
+                "    return frozenset(methods)\n",
+            ),
+        ),
+        kills=cases_of("specs", "methods-in-small-letters"),
+    ),
+    Mutant(
         "no-methods-is-get",
         "reads a match without methods as one for GET",
         (
@@ -201,6 +233,42 @@ HEADERS: Final = (
                 "headers-as-list headers-of-any-match headers-with-path-and-methods "
                 "matches-at-top-level routes-v1alpha2 routes-v1alpha3",
             ),
+        ),
+    ),
+    Mutant(
+        "absent-header-matches",
+        "lets a header that is not there meet any filter",
+        (
+            Edit(
+                _MATCH,
+                "            if value is None or (test is not None and not test(value)):\n",
+                "            if value is not None and (test is not None and not test(value)):\n",
+            ),
+        ),
+        kills=cases_of(
+            "specs",
+            "header-absent header-value-is-searched headers-all-of-a-match "
+            "headers-alone headers-as-list headers-of-any-match",
+        ),
+    ),
+    Mutant(
+        "header-values-from-the-start",
+        "matches header filters at the start of the value",
+        (
+            Edit(
+                _REGEX,
+                '        return methodcaller("startswith" if shape.anchored else "__contains__", literal)\n',
+                '        return methodcaller("startswith", literal)\n',
+            ),
+            Edit(
+                _REGEX,
+                "    return _runner(regex, Anchor.NONE)\n",
+                "    return _runner(regex, Anchor.START)\n",
+            ),
+        ),
+        kills=(
+            *cases_of("split", "matches-example"),
+            *cases_of("specs", "header-value-is-searched headers-all-of-a-match"),
         ),
     ),
     Mutant(

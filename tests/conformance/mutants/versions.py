@@ -108,4 +108,22 @@ MUTANTS: Final = (
         ),
         kills=cases_of("access", "target-read-in-every-version"),
     ),
+    Mutant(
+        "group-headers-not-kept",
+        "loses the header filters of an HTTPRouteGroup that a v1alpha1 client writes back",
+        (
+            Edit(
+                _CONVERT,
+                '        if headers:\n            kept["headers"] = headers\n',
+                "        if not headers:\n            return\n",
+            ),
+        ),
+        kills=cases_of("specs", "group-keeps-its-headers group-read-in-every-version"),
+    ),
+    Mutant(
+        "ports-not-kept",
+        "loses the ports of a TCPRoute that an old client writes back",
+        (Edit(_CONVERT, '        kept["ports"] = spec.pop("matches")\n', '        spec.pop("matches")\n'),),
+        kills=cases_of("specs", "route-keeps-its-ports"),
+    ),
 )
