@@ -153,18 +153,6 @@ DECISIONS: Final = (
         kills=cases_of("access", "narrow-target-takes-nothing"),
     ),
     Mutant(
-        "targets-crossed",
-        "gives the sources of one TrafficTarget the routes of every other",
-        (
-            Edit(
-                _ACCESS,
-                "        for identity in grant.sources:\n",
-                "        for identity in {one for other in inbound.grants for one in other.sources}:\n",
-            ),
-        ),
-        kills=cases_of("access", "example-l7 target-v1alpha1 target-v1alpha2 targets-are-not-crossed"),
-    ),
-    Mutant(
         "own-account-allowed",
         "needs no TrafficTarget between workloads of one service account",
         (
@@ -228,6 +216,42 @@ IDENTITY: Final = (
             "binding-overlapping-schemes binding-schemes-add-up "
             "same-account-name-elsewhere source-namespace-empty",
         ),
+    ),
+    Mutant(
+        "source-namespace-is-default",
+        "reads a source without a namespace as one of the namespace default",
+        (
+            Edit(
+                _PARSE,
+                'sources=tuple(_subject(source, meta["namespace"]) for',
+                'sources=tuple(_subject(source, "default") for',
+            ),
+        ),
+        kills=cases_of("access", "source-namespace-empty"),
+    ),
+    Mutant(
+        "destination-namespace-is-default",
+        "reads a destination without a namespace as one of the namespace default",
+        (
+            Edit(
+                _PARSE,
+                'destination=_subject(spec.destination, meta["namespace"])',
+                'destination=_subject(spec.destination, "default")',
+            ),
+        ),
+        kills=cases_of("access", "destination-namespace-empty"),
+    ),
+    Mutant(
+        "foreign-targets-accepted",
+        "lets a TrafficTarget open workloads of another namespace",
+        (
+            Edit(
+                _LOWER,
+                "    if destination.namespace != target.namespace:\n",
+                "    if not destination.namespace:\n",
+            ),
+        ),
+        kills=cases_of("access", "status-of-wrong-namespace target-in-wrong-namespace"),
     ),
     Mutant(
         "binding-accounts-ignored",
