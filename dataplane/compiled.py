@@ -31,12 +31,15 @@ MODULES: Final = (
     "dataplane/core/*.py",
     "dataplane/wire/*.py",
     "dataplane/wire/http2/*.py",
+    "dataplane/serve/gate.py",
     "dataplane/serve/http*.py",
     "dataplane/serve/limits.py",
     "dataplane/serve/pool.py",
     "dataplane/serve/registry.py",
     "dataplane/serve/inbound.py",
     "dataplane/serve/outbound.py",
+    "dataplane/serve/tls.py",
+    "dataplane/state.py",
     "dataplane/telemetry.py",
 )
 """What runs once or more per request; globs below SOURCES."""
