@@ -16,7 +16,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 import pytest
 
 from localmesh.node.netns import NETNS_DIR, in_namespace
-from smi.names import MESH_PORT
+from smi.names import CONTROLLER_NAME, MESH_PORT, SYSTEM_NAMESPACE
 from tests.e2e.harness import NAMESPACE, Cluster, wait_for
 
 PORT = 5300
@@ -352,3 +352,44 @@ def test_two_workers_share_the_flows_of_a_pod(mesh: Cluster) -> None:
         assert metric(mesh, "asker", "smi_mesh_tls_handshakes_total", side="client") == 4
     finally:
         mesh.kubectl("delete", "-f", "-", text=ASKER)
+
+
+WITHOUT = _clock("walker").replace("serviceAccountName: clock", "serviceAccountName: web") + _clock(
+    "clock-off"
+)
+"""A caller and a server that come into being while the mesh leaves UDP alone."""
+
+
+@pytest.fixture
+def without(clocks: Cluster) -> Iterator[Cluster]:
+    """The mesh with `SMI_MESH_UDP=off`, and two pods that are young enough to know it."""
+    controller = ("-n", SYSTEM_NAMESPACE, f"deployment/{CONTROLLER_NAME}")
+    clocks.kubectl("set", "env", *controller, "SMI_MESH_UDP=off")
+    try:
+        clocks.kubectl("rollout", "status", *controller, "--timeout=60s")
+        clocks.kubectl("apply", "-f", "-", text=WITHOUT)
+        clocks.wait_ready("walker", 1)
+        clocks.wait_ready("clock-off", 1)
+        yield clocks
+    finally:
+        clocks.kubectl("delete", "-f", "-", "--wait=false", text=WITHOUT)
+        clocks.kubectl("set", "env", *controller, "SMI_MESH_UDP=on")
+        clocks.kubectl("rollout", "status", *controller, "--timeout=60s")
+
+
+def test_switched_off_udp_passes_the_mesh_by_and_takes_no_privilege(without: Cluster) -> None:
+    """No UDPRoute, no sidecar in the way; everything else is enforced as before."""
+    without.delete_policies()
+    for app in ("walker", "clock-off"):
+        spec = without.pods(app)[0]["spec"]
+        containers = [*spec["containers"], *spec.get("initContainers", [])]
+        context = next(one["securityContext"] for one in containers if one["name"] == "smi-mesh-proxy")
+        assert (context["runAsUser"], context["capabilities"]) == (1337, {"drop": ["ALL"]})
+    with captured(without) as packets:
+        answers = flows(without, "walker", "clock-off", count=10, send=["in plain sight"])
+        assert served(answers) == {"clock-off": 10}
+        wait_for("the datagrams", lambda: any(b"in plain sight" in packet for packet in packets))
+    for app in ("walker", "clock-off"):
+        assert metric(without, app, "smi_mesh_udp_flows_total") == 0
+    refused = without.call("walker", url="http://clock-off:8080/", count=2)
+    assert refused["statuses"] != {"200": 2}
