@@ -87,6 +87,8 @@ def explain(path: str, status: int, text: str) -> str:
         503: "the mesh's controller does not answer; see: kubectl get apiservices",
     }
     hint = hints.get(status)
+    if status == 403 and path.endswith("/tap"):
+        hint = "ask for ClusterRole smi-mesh-traffic-tapper: who may view may not tap"
     return f"GET {path}: {status} {message}" + (f"\n{hint}" if hint else "")
 
 

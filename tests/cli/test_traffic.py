@@ -173,6 +173,8 @@ def test_what_went_wrong_is_said_with_a_hint() -> None:
     status = json.dumps({"message": 'pods "x" not found'})
     assert explain("/p", 404, status).startswith('GET /p: 404 pods "x" not found\nis there such an object')
     assert explain("/p", 500, "broken\n") == "GET /p: 500 broken"
+    assert "role with get and list" in explain("/p", 403, status)
+    assert "smi-mesh-traffic-tapper" in explain("/p/tap", 403, status)
 
 
 @pytest.mark.parametrize(

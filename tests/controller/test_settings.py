@@ -21,10 +21,12 @@ def test_everything_can_be_set() -> None:
             "SMI_MESH_LEAF_SECONDS": "2.5",
             "SMI_MESH_DISCOVERY_PORT": "0",
             "SMI_MESH_LOG_LEVEL": "DEBUG",
+            "SMI_MESH_PROMETHEUS": "http://prometheus.monitoring:9090",
         }
     )
     assert found.bind == "0.0.0.0"
     assert (found.pod_ip, found.controller, found.trust_domain) == ("10.1.2.3", "10.96.0.9", "example.org")
+    assert found.prometheus == "http://prometheus.monitoring:9090"
     assert (found.leaf_seconds, found.discovery_port, found.log_level) == (2.5, 0, LogLevel.DEBUG)
 
 
@@ -47,6 +49,7 @@ def test_without_network_namespaces_only_the_pods_own_address_is_bound() -> None
         ("SMI_MESH_QUIET_SECONDS", "soon"),
         ("SMI_MESH_INTERCEPTION", "ebpf"),
         ("SMI_MESH_LOG_LEVEL", "loud"),
+        ("SMI_MESH_PROMETHEUS", "prometheus:9090"),
     ],
 )
 def test_a_bad_value_is_named(name: str, value: str) -> None:
