@@ -8,17 +8,19 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 from urllib.request import ProxyHandler, build_opener
+from xml.etree import ElementTree
 
 import pytest
 
 from controller.monitoring import dashboard_queries, rules
-from tests.e2e import flagger, policies
+from tests.e2e import dashboard_picture, flagger, policies
 from tests.e2e.harness import NAMESPACE, Cluster, start_cluster, wait_for
 
 CANARY, PRIMARY = "podinfo", "podinfo-primary"
@@ -115,6 +117,7 @@ class Observed:
 
     cluster: Cluster
     url: str
+    began: float = field(default_factory=time.time)
 
     def ask(self, path: str, **parameters: str) -> Any:
         query = f"?{urlencode(parameters)}" if parameters else ""
@@ -128,6 +131,12 @@ class Observed:
             return [({}, float(data["result"][1]))]
         found = [(item["metric"], float(item["value"][1])) for item in data["result"]]
         return [(labels, value) for labels, value in found if value == value]
+
+    def range(self, query: str, began: float, ended: float) -> list[dict[str, Any]]:
+        """The series of a range query, a point a second."""
+        found = self.ask("query_range", query=query, start=str(began), end=str(ended), step="1")
+        series: list[dict[str, Any]] = found["result"]
+        return series
 
     def run_query(self, query: str) -> float:
         """As Flagger's provider reads an answer: the last value of all."""
@@ -304,3 +313,12 @@ def test_a_bucket_leads_to_a_trace(observed: Observed) -> None:
         return {one["labels"]["trace_id"] for series in found for one in series["exemplars"]}
 
     assert wait_for("an exemplar", traces) == {TRACE}
+
+
+def test_dashboards_can_be_drawn(observed: Observed, tmp_path: Path) -> None:
+    drawn = dashboard_picture.picture(observed.range, observed.began, time.time())
+    panels = ElementTree.fromstring(drawn).findall("{http://www.w3.org/2000/svg}g")
+    assert len(panels) == len(dashboard_picture.SHOWN)
+    for panel in panels:
+        assert panel.findall("{http://www.w3.org/2000/svg}polyline"), ElementTree.tostring(panel)
+    (tmp_path / "dashboard.svg").write_text(drawn)  # to look at
