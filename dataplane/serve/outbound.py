@@ -266,7 +266,7 @@ class _Sides:
 
     def call(self, heard: Callable[[bool], None]) -> Tunnel | None:
         outbound = self._outbound
-        plan = outbound.plan_opaque(self._to, self._target)
+        plan = outbound.plan_opaque(self._to, self._now())
         if isinstance(plan, NoRoute):
             return None
         self._tally = outbound.tally(plan)
@@ -288,11 +288,15 @@ class _Sides:
         elif data:
             outbound.openings.forget(self._place)
         if tunnel is None:
-            outbound.relay(transport, self._to, self._target, data)
+            outbound.relay(transport, self._to, self._now(), data)
             return
         if self._tally is not None:
             self._tally.begin()
-        outbound.join(transport, self._to, self._target, data, tunnel)
+        outbound.join(transport, self._to, self._now(), data, tunnel)
+
+    def _now(self) -> Target:
+        """What is behind the address by now: a silent client may have been listened to for long."""
+        return self._outbound.state.lookup(self._to.key) or self._target
 
 
 def _labels(plan: Plan) -> Labels:

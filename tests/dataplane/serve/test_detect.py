@@ -189,6 +189,22 @@ async def test_the_memory_belongs_to_a_service_and_expires(net: Mesh, head_start
     assert head_starts[2:] == [0.01, 0.01, 0.0]
 
 
+async def test_a_client_that_was_silent_for_long_is_served_by_the_config_of_the_moment(net: Mesh) -> None:
+    net.limits = replace(PATIENT, head_start=3600.0)
+    web, _ = await pair(net, greets, Protocol.DETECT)
+    other = await net.pod("other")
+    other.admit(net.anything())
+    port = await net.serve(other.ip, echo)
+    client = await net.client(web.outbound)
+    accepted = await net.client(web.outbound)
+    accepted.send(b"\0")  # the listener takes connections in order: the first one has been taken, too
+    await until(lambda: tcp(web))
+    web.reach(DB, [other.endpoint(port)], service="shop/other", protocol=Protocol.DETECT)
+    client.send(b"\0\1")
+    assert await client.read(2) == b"\0\1"
+    await until(lambda: tcp(other))
+
+
 async def test_a_split_counts_a_server_that_was_called_once(net: Mesh) -> None:
     """S13, S14: per connection, also when the server decides what kind of connection it is."""
     web, v1 = await pair(net, greets, Protocol.DETECT)
