@@ -111,10 +111,12 @@ class Outbound:
         if http is None:
             limits = self.serving.limits
             first = self.openings.recall((to.key, destination.service), self.serving.loop.time())
-            head_start = limits.head_start if first is None else limits.request_head
-            if first is First.SERVER:
+            head_start, silence = limits.head_start, limits.sniff
+            if first is First.REQUEST:  # a slow or idle client is no reason to take it for another kind
+                head_start = silence = limits.request_head
+            elif first is First.SERVER:
                 head_start = 0.0
-            Sniffer(head_start, limits.sniff, _Sides(self, to, target)).adopt(transport, data)
+            Sniffer(head_start, silence, _Sides(self, to, target)).adopt(transport, data)
         elif http:
             Opening(self.serving, _Intercepted(self, to)).adopt(transport, data)
         else:

@@ -113,6 +113,26 @@ async def test_a_request_after_the_server_was_called_is_still_a_request(
     assert head_starts == [0.01, QUICK.request_head]  # next time the client is trusted to speak
 
 
+async def test_a_slow_first_line_where_requests_came_before(net: Mesh) -> None:
+    net.limits = replace(QUICK, sniff=0.01)
+    web, _ = await pair(net, Echo(), Protocol.DETECT)
+    client = await net.client(web.outbound)
+    assert (await client.ask(REQUEST)).status == 200
+    slow = await net.client(web.outbound)
+    slow.send(b"GE")
+    ticks = 0
+
+    def tick(_now: float) -> None:
+        nonlocal ticks
+        ticks += 1
+
+    web.running._serving.registry.on_tick(tick)
+    await until(lambda: ticks > 3)  # longer than a client of an unknown port would have had
+    slow.send(REQUEST[2:])
+    assert (await slow.receive()).status == 200
+    assert tcp(web) == []
+
+
 async def test_a_request_needs_no_permission_for_bytes(net: Mesh) -> None:
     """The server that was called resets an opaque connection; the client has not said what it wants."""
     net.limits = PATIENT
