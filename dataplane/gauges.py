@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from typing import Final
 
+from dataplane.accesslog import AccessLog
 from dataplane.control.discovery import Discovery
 from dataplane.control.identity import Identity
 from dataplane.process import resident_bytes
@@ -29,6 +30,17 @@ def register_serving(telemetry: Telemetry, state: State) -> None:
     """Add what can be summed over the processes of a proxy: its turns, memory and CPU time."""
     _register_turns(telemetry, state)
     _register_process(telemetry)
+
+
+def register_access_log(telemetry: Telemetry, log: AccessLog) -> None:
+    """Add how the access log fares."""
+    telemetry.gauge(
+        "access_log_lines_total",
+        "Lines of the access log; those dropped found its queue full.",
+        ("outcome",),
+        lambda: [(("written",), log.written), (("dropped",), log.dropped)],
+        "counter",
+    )
 
 
 def _register_process(telemetry: Telemetry) -> None:

@@ -62,6 +62,8 @@ class Settings:
     """What the pod is an instance of, as `smi.names.Workload` writes it: for telemetry only."""
     metrics: tuple[str, ...] = names.metrics_dialects(names.DEFAULT_METRICS)
     """Dialects that a scrape gets unless it asks for others."""
+    access_log: names.AccessLogging | None = None
+    """Which requests are logged to standard output; None: none."""
     discovery_port: int = names.DISCOVERY_PORT
     identity_port: int = names.IDENTITY_PORT
     outbound_port: int = names.OUTBOUND_PORT
@@ -111,6 +113,7 @@ def settings_from(environ: Mapping[str, str]) -> Settings:
         log_level=_log_level(given),
         workload=given.get("SMI_MESH_WORKLOAD", ""),
         metrics=_metrics(given),
+        access_log=_access_log(given),
         workers=worker_count("SMI_MESH_WORKERS", given.get("SMI_MESH_WORKERS", "")),
         drain_seconds=_seconds(given, "SMI_MESH_DRAIN_SECONDS", DEFAULT_DRAIN_SECONDS),
         discovery_port=port(given, "SMI_MESH_DISCOVERY_PORT", names.DISCOVERY_PORT),
@@ -127,6 +130,13 @@ def _metrics(given: Mapping[str, str]) -> tuple[str, ...]:
         return names.metrics_dialects(given.get("SMI_MESH_METRICS") or names.DEFAULT_METRICS)
     except ValueError as error:
         raise SettingsError(f"SMI_MESH_METRICS: {error}") from None
+
+
+def _access_log(given: Mapping[str, str]) -> names.AccessLogging | None:
+    try:
+        return names.access_logging(given.get("SMI_MESH_ACCESS_LOG", ""))
+    except ValueError as error:
+        raise SettingsError(f"SMI_MESH_ACCESS_LOG: {error}") from None
 
 
 def worker_count(name: str, text: str) -> int:

@@ -12,8 +12,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from dataplane.accesslog import AccessLog
 from dataplane.telemetry import Edge, HttpSeries, Telemetry
 from smi.names import Workload
+from smi.policy.match import Request
 
 MAX_TAPS: Final = 4
 MAX_SECONDS: Final = 600.0
@@ -72,13 +74,19 @@ class _Taken:
 
 
 class Tap:
-    """All taps of this proxy. `active` says whether there is any."""
+    """All taps of this proxy, and its access log. `active` says whether there is any."""
 
-    __slots__ = ("_clock", "_edges", "_taps", "_telemetry", "active")
+    __slots__ = ("_clock", "_edges", "_taps", "_telemetry", "active", "log")
 
-    def __init__(self, telemetry: Telemetry | None = None, clock: Callable[[], float] = lambda: 0.0) -> None:
+    def __init__(
+        self,
+        telemetry: Telemetry | None = None,
+        clock: Callable[[], float] = lambda: 0.0,
+        log: AccessLog | None = None,
+    ) -> None:
         """Without telemetry (a test, a benchmark) nothing is ever seen."""
-        self.active = False
+        self.active = log is not None
+        self.log = log
         self._telemetry = telemetry
         self._clock = clock
         self._taps: dict[str, _Taken] = {}
@@ -99,7 +107,7 @@ class Tap:
     def stop(self, name: str) -> None:
         """End one tap; unknown names are fine."""
         self._taps.pop(name, None)
-        self.active = bool(self._taps)
+        self.active = bool(self._taps) or self.log is not None
         if not self.active:
             self._edges.clear()
 
@@ -111,8 +119,7 @@ class Tap:
     def see(
         self,
         series: HttpSeries,
-        method: bytes,
-        path: bytes,
+        head: Request,
         status: int,
         reason: str,
         grpc: str,
@@ -121,8 +128,12 @@ class Tap:
         """One finished exchange; to be called while `active`."""
         series.exemplar_due = 0.0
         edge = self._edge(series)
-        verb = method[:MAX_TEXT].decode("latin-1")
-        shown = path.partition(b"?")[0][:MAX_TEXT].decode("latin-1")
+        if self.log is not None:
+            self.log.see(edge, head, status, reason, grpc, seconds)
+        if not self._taps:
+            return
+        verb = head.method[:MAX_TEXT].decode("latin-1")
+        shown = head.path.partition(b"?")[0][:MAX_TEXT].decode("latin-1")
         now = self._clock()
         for taken in self._taps.values():
             if not taken.wanted.passes(edge, verb, shown, status):

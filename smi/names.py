@@ -56,6 +56,8 @@ WORKERS_ANNOTATION: Final = "smi-mesh.io/workers"
 MAX_WORKERS: Final = 64
 METRICS_ANNOTATION: Final = "smi-mesh.io/metrics"
 """On a pod: the dialects of its sidecar's metrics, with commas between them."""
+ACCESS_LOG_ANNOTATION: Final = "smi-mesh.io/access-log"
+"""On a pod: how its sidecar logs requests, see `access_logging` (default: not at all)."""
 SCRAPE_ANNOTATION: Final = "smi-mesh.io/scrape"
 """Set to the sidecar's metrics port on a pod whose own `prometheus.io/` annotations mean its app."""
 TOKEN_AUDIENCE: Final = "smi-mesh-ca"
@@ -205,6 +207,41 @@ def metrics_dialects(text: str) -> tuple[str, ...]:
         if name not in METRICS_DIALECTS:
             raise ValueError(f"{name[:40]!r} is no dialect; there are {', '.join(METRICS_DIALECTS)}")
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class AccessLogging:
+    """Which finished requests a sidecar logs, and how."""
+
+    form: str
+    """`json`, or `clf` for the Common Log Format."""
+    failures: bool = False
+    """Only answers of 400 and up, refusals, and gRPC calls that did not end well."""
+    share: float = 1.0
+    """How many of them, from 0 to 1, drawn one by one."""
+
+
+def access_logging(text: str) -> AccessLogging | None:
+    """`json` or `clf`, then perhaps `failures` and a share such as `5%`; None for `off` or nothing.
+
+    Raises ValueError that says what can be given.
+    """
+    words = text.split()
+    if not words or words == ["off"]:
+        return None
+    form, failures, share = words[0], False, 1.0
+    for word in words[1:]:
+        if word == "failures":
+            failures = True
+        elif re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,3})?%", word) and 0 < float(word[:-1]) <= 100:
+            share = float(word[:-1]) / 100
+        else:
+            form = ""
+    if form not in ("json", "clf"):
+        raise ValueError(
+            f"expected off, or json or clf with failures or a share such as 5%, got {text[:40]!r}"
+        )
+    return AccessLogging(form, failures, share)
 
 
 def pod_dns_san(namespace: str, pod: str) -> str:

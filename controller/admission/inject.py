@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from controller.compile.workload import workload_of
 from smi.names import (
+    ACCESS_LOG_ANNOTATION,
     ADMIN_PORT,
     DEFAULT_METRICS,
     EXCLUDE_INBOUND_ANNOTATION,
@@ -28,6 +29,7 @@ from smi.names import (
     UDP_IDLE_ANNOTATION,
     WORKERS_ANNOTATION,
     Workload,
+    access_logging,
     metrics_dialects,
 )
 
@@ -95,6 +97,7 @@ def inject(pod: Pod, namespace: str, sidecar: Sidecar) -> Patch | Skipped | Refu
         udp_idle = _seconds(pod, UDP_IDLE_ANNOTATION)
         metrics = _metrics(pod, sidecar.metrics)
         workers = _workers(pod)
+        access_log = _access_log(pod)
     except ValueError as error:
         return Refused(str(error))
     conflict = _conflict(pod)
@@ -103,6 +106,7 @@ def inject(pod: Pod, namespace: str, sidecar: Sidecar) -> Patch | Skipped | Refu
     env = _sidecar_env(sidecar, exclude_inbound, exclude_outbound) + _udp_env(sidecar, udp_idle)
     env += [_variable("SMI_MESH_WORKLOAD", str(_workload(pod))), _variable("SMI_MESH_METRICS", metrics)]
     env += [_variable("SMI_MESH_WORKERS", workers)] * bool(workers)
+    env += [_variable("SMI_MESH_ACCESS_LOG", access_log)] * bool(access_log)
     containers = [_proxy(sidecar, env)]
     if not sidecar.explicit:
         containers.insert(0, _redirect(sidecar, env))
@@ -181,6 +185,17 @@ def _workers(pod: Pod) -> str:
         raise ValueError(
             f"annotation {WORKERS_ANNOTATION}: expected processes from 1 to {MAX_WORKERS}, got {text[:40]!r}"
         )
+    return text
+
+
+def _access_log(pod: Pod) -> str:
+    """What the pod wants of its sidecar's requests logged; raises ValueError that names the annotation."""
+    annotations = (pod.get("metadata") or {}).get("annotations") or {}
+    text = str(annotations.get(ACCESS_LOG_ANNOTATION) or "").strip()
+    try:
+        access_logging(text)
+    except ValueError as error:
+        raise ValueError(f"annotation {ACCESS_LOG_ANNOTATION}: {error}") from None
     return text
 
 

@@ -548,7 +548,7 @@ class Exchange:
         took, tap, head = perf_counter() - self._started, self._down.serving.tap, self._head
         refusal.series.observe(reply.status, reply.reason, took, grpc)
         if tap.active:
-            tap.see(refusal.series, head.method, head.path, reply.status, reply.reason, grpc, took)
+            tap.see(refusal.series, head, reply.status, reply.reason, grpc, took)
         if stream.reset:
             return
         if trailers is not None:
@@ -586,7 +586,7 @@ class Exchange:
                 series.example((status, reason, grpc), trace_of(self._head.header), took, now, time())
                 tap, head = self._down.serving.tap, self._head
                 if tap.active:
-                    tap.see(series, head.method, head.path, status, reason, grpc, took)
+                    tap.see(series, head, status, reason, grpc, took)
 
     def _note(self, fields: Fields) -> None:
         """Remember how a gRPC call ended."""

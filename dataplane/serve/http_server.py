@@ -589,7 +589,7 @@ class Downstream(Exchange):
         refusal.series.observe(reply.status, reply.reason, took)
         if not final and self._serving.tap.active:
             status, reason = reply.status, reply.reason
-            self._serving.tap.see(refusal.series, head.method, head.path, status, reason, "", took)
+            self._serving.tap.see(refusal.series, head, status, reason, "", took)
         old = not final and head.minor == 0
         head_only = not final and head.method == b"HEAD"
         self._transport.write(render(reply, close=close, keep_alive=old, head_only=head_only))
@@ -664,7 +664,7 @@ class Downstream(Exchange):
         series.example((status, reason, ""), trace, now - self._started, now, time())
         tap = self._serving.tap
         if tap.active:
-            tap.see(series, self._head.method, self._head.path, status, reason, "", now - self._started)
+            tap.see(series, self._head, status, reason, "", now - self._started)
 
     def _observe(self, status: int, reason: str) -> None:
         if self._way is not None:

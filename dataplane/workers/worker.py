@@ -13,10 +13,12 @@ from dataclasses import replace
 from typing import Final
 
 from dataplane import gauges, process, serve
+from dataplane.accesslog import AccessLog, pump
 from dataplane.control.identity import Identity
 from dataplane.counts import take
 from dataplane.settings import Settings
 from dataplane.state import State
+from dataplane.tap import Tap
 from dataplane.tasks import Tasks
 from dataplane.telemetry import Telemetry
 from dataplane.workers.link import Link, Message
@@ -79,11 +81,22 @@ class Worker:
             # What the container may use is for all of them.
             replace(whole, memory_share=whole.memory_share / self._settings.workers),
             intercepted=self._intercepted,
+            tap=self._watcher(tasks),
         )
         tasks.start("sweep", self._sweep())
         process.freeze_heap()
         self._link.send("serving")
         return running
+
+    def _watcher(self, tasks: Tasks) -> Tap | None:
+        """This process's part of the access log, if one is wanted."""
+        wish = self._settings.access_log
+        if wish is None:
+            return None
+        log = AccessLog(wish, time.time, random.SystemRandom().random)
+        gauges.register_access_log(self._telemetry, log)
+        tasks.start("access log", pump(log))
+        return Tap(self._telemetry, time.time, log)
 
     async def _sweep(self) -> None:
         while True:

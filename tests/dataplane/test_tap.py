@@ -8,6 +8,7 @@ import pytest
 
 from dataplane.tap import MAX_RATE, MAX_SECONDS, MAX_TAPS, MAX_TEXT, Tap, TapFilter, read_filter
 from dataplane.telemetry import Edge, HttpSeries, Telemetry
+from smi.policy.match import Request
 
 EDGE = Edge("inbound", "spiffe://x/ns/shop/sa/web", "shop/api", "", "shop/web-1", "Deployment/web/web", "")
 
@@ -27,7 +28,7 @@ def tapped() -> tuple[Tap, HttpSeries, Clock]:
 
 
 def see(tap: Tap, series: HttpSeries, path: bytes = b"/items?token=secret", status: int = 200) -> None:
-    tap.see(series, b"GET", path, status, "", "", 0.0031)
+    tap.see(series, Request(b"GET", path, b"api"), status, "", "", 0.0031)
 
 
 def test_a_request_without_its_query() -> None:

@@ -180,6 +180,21 @@ def test_workers_that_cannot_be_are_refused(workers: str) -> None:
     assert "smi-mesh.io/workers" in refused.message
 
 
+def test_the_access_log_is_asked_for_by_annotation() -> None:
+    pod = minimal()
+    assert "SMI_MESH_ACCESS_LOG" not in _env(injected(pod, SIDECAR))
+    pod["metadata"].setdefault("annotations", {})["smi-mesh.io/access-log"] = "json failures 5%"
+    assert _env(injected(pod, SIDECAR))["SMI_MESH_ACCESS_LOG"] == "json failures 5%"
+
+
+def test_an_access_log_that_cannot_be_is_refused() -> None:
+    pod = minimal()
+    pod["metadata"].setdefault("annotations", {})["smi-mesh.io/access-log"] = "xml"
+    refused = inject(pod, "shop", SIDECAR)
+    assert isinstance(refused, Refused)
+    assert "annotation smi-mesh.io/access-log: expected off, or json or clf" in refused.message
+
+
 def _env(pod: dict[str, Any]) -> dict[str, Any]:
     proxy = next(one for one in pod["spec"]["initContainers"] if one["name"] == "smi-mesh-proxy")
     return {variable["name"]: variable.get("value") for variable in proxy["env"]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataplane.control.tapping import Tapping
 from dataplane.tap import Tap
 from dataplane.telemetry import Telemetry
+from smi.policy.match import Request
 from tests.dataplane.control.stand_in import StandIn
 from tests.dataplane.control.test_discovery import Proxy, proxy
 from tests.dataplane.waiting import until
@@ -21,7 +22,7 @@ async def test_what_the_tap_takes_goes_up_the_stream_until_it_ends(proxy: Proxy,
     await until(lambda: tap.active)
     series = telemetry.http_series("inbound", "", "shop/web", "")
     for method in (b"GET", b"POST"):
-        tap.see(series, method, b"/", 200, "", "", 0.001)
+        tap.see(series, Request(method, b"/", b"api"), 200, "", "", 0.001)
     told = await stream.receive("tapped")
     assert (told["id"], [one["method"] for one in told["requests"]], told["dropped"]) == ("t1", ["GET"], 0)
     stream.send(type="untap", id="t1")
