@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import subprocess
@@ -17,8 +16,7 @@ from typing import Final
 
 import yaml
 
-from conformance.runner import Progress
-from conformance.suite import Options, run_suite
+from conformance.report import Outcome
 from localmesh.images import builtin_images
 from tests.conformance.mutants.mutation import ROOT, SITE, VARIABLE, Mutant
 from tests.conformance.mutants.trial import Trial
@@ -28,6 +26,7 @@ PATIENCE: Final = 0.3
 """A mutant that does what it should does it within a second; most of those that do not never will."""
 _OURS: Final = ("smi-mesh/controller", "smi-mesh/proxy")
 _COMMAND_SECONDS: Final = 120
+_BAD: Final = (Outcome.FAILED, Outcome.ERROR)
 
 
 def image_table(mutant: Mutant) -> str:
@@ -91,27 +90,31 @@ def try_mutant(mutant: Mutant, selection: Selection = Selection(), *, parallel: 
     """Run the suite, or a selection of it, against the mutant in a cluster of its own."""
     began = time.monotonic()
     with cluster_of(mutant) as kubeconfig:
-        options = Options(
-            kubeconfig,
-            "smi-mesh",
-            selection.groups,
-            selection.features,
-            selection.cases,
-            parallel,
-            fresh=mutant.fresh,
-            patience=PATIENCE,
-        )
-        run = asyncio.run(run_suite(options, _silent))
-    if run.interrupted:
-        raise KeyboardInterrupt
-    outcomes = {f"{result.case.group}/{result.case.name}": result for result in run.results}
+        report = kubeconfig.with_name("report.yaml")
+        _run_suite(kubeconfig, report, mutant, selection, parallel)
+        found = yaml.safe_load(report.read_text(encoding="utf-8"))
+        report.unlink()
+    cases = {f"{case['group']}/{case['name']}": case for case in found["cases"]}
     return Trial(
         mutant,
-        {case: result.outcome for case, result in outcomes.items()},
-        {case: result.message for case, result in outcomes.items() if result.bad},
+        {name: Outcome(case["outcome"]) for name, case in cases.items()},
+        {name: case["message"] for name, case in cases.items() if case["outcome"] in _BAD},
         time.monotonic() - began,
     )
 
 
-def _silent(_: Progress) -> None:
-    """Nobody watches a trial's progress."""
+def _run_suite(kubeconfig: Path, report: Path, mutant: Mutant, selection: Selection, parallel: int) -> None:
+    command = [sys.executable, "-m", "conformance", "run", "--kubeconfig", str(kubeconfig)]
+    command += ["--mesh", "smi-mesh", "--parallel", str(parallel), "--patience", str(PATIENCE)]
+    command += ["--report", str(report), *(["--fresh"] if mutant.fresh else [])]
+    for flag, names in (
+        ("--case", selection.cases),
+        ("--group", selection.groups),
+        ("--feature", selection.features),
+    ):
+        command += [flag, ",".join(names)] if names else []
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    if done.returncode not in (0, 1, 3) or not report.is_file():
+        raise RuntimeError(f"conformance run: exit code {done.returncode}: {done.stdout}{done.stderr}")
+    if "interrupted" in done.stderr:
+        raise KeyboardInterrupt

@@ -541,6 +541,27 @@ MATCHES: Final = (
         ),
     ),
     Mutant(
+        "filters-ignored",
+        "takes splits with matches for splits of all traffic",
+        (
+            Edit(
+                _PICK,
+                "        if split.matches is None:\n",
+                "        if split.matches is None or split.matches:\n",
+            ),
+        ),
+        kills=cases_of(
+            "split",
+            "http2-matches matches-at-group-top matches-change-of-group "
+            "matches-example matches-groups-merge matches-header "
+            "matches-headers-as-list matches-not-met-by-tcp "
+            "matches-one-group-missing matches-path matches-removed matches-weights "
+            "several-filtered-before-all several-longer-path-first "
+            "several-more-headers-first versions-old-client versions-v1alpha3 "
+            "zero-of-filtered",
+        ),
+    ),
+    Mutant(
         "filters-take-tcp",
         "applies filtered splits to connections that are not HTTP",
         (
