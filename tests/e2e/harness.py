@@ -192,7 +192,7 @@ def load(cluster: Cluster, app: str = "web", **request: Any) -> Iterator[dict[st
     assert not thread.is_alive(), "the load did not end"
 
 
-def _deployment(name: str, *, labels: str = "", env: str = "") -> str:
+def _deployment(name: str, *, labels: str = "", env: str = "", annotations: str = "") -> str:
     return f"""
 apiVersion: v1
 kind: ServiceAccount
@@ -207,7 +207,7 @@ spec:
   template:
     metadata:
       labels: {{app: {name}{labels}}}
-      annotations: {{smi-mesh.io/exclude-inbound-ports: "9000"}}
+      annotations: {{smi-mesh.io/exclude-inbound-ports: "9000"{annotations}}}
     spec:
       serviceAccountName: {name}
       terminationGracePeriodSeconds: 5
@@ -241,7 +241,7 @@ metadata: {{name: {NAMESPACE}, labels: {{smi-mesh.io/inject: enabled}}}}
 ---"""
     + _deployment("web")
     + _deployment("stranger")
-    + _deployment("api-v1", labels=", part: api")
+    + _deployment("api-v1", labels=", part: api", annotations=", smi-mesh.io/access-log: json failures")
     + _deployment("api-v2", labels=", part: api")
     + _deployment("db", env="\n        - {name: TCP_PORT, value: '5432'}")
     + _service("api", "part: api", 8080, "http")

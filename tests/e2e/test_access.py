@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import time
+from typing import Any
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, build_opener
 
 import pytest
 
-from tests.e2e.harness import Cluster, wait_for
+from tests.e2e.harness import NAMESPACE, Cluster, wait_for
 from tests.e2e.policies import allow, routes, tcp_route
 
 
@@ -15,6 +18,21 @@ def test_http_is_denied_by_default_with_a_reason(policies: Cluster) -> None:
     answer = policies.call("web", url="http://api-v1:8080/items", count=20)
     assert answer["statuses"] == {"403": 20}
     assert answer["reasons"] == {"no-traffic-target": 20}
+
+
+def test_a_denied_request_is_in_the_access_log_of_the_pod_that_asked_for_one(policies: Cluster) -> None:
+    path = f"/denied-{time.time_ns()}"
+    assert policies.call("stranger", url=f"http://api-v1:8080{path}?secret=1")["statuses"] == {"403": 1}
+
+    def logged() -> list[dict[str, Any]]:
+        text = policies.kubectl("logs", "-n", NAMESPACE, "deployment/api-v1", "-c", "smi-mesh-proxy")
+        return [json.loads(line) for line in text.splitlines() if path in line]
+
+    (entry,) = wait_for("the access log's line", logged)
+    assert (entry["direction"], entry["method"], entry["path"]) == ("inbound", "GET", path)
+    assert entry["status"] == 403
+    assert entry["identity"].endswith("/ns/shop/sa/stranger")
+    assert entry["reason"]
 
 
 def test_tcp_is_denied_by_default_with_a_reset(policies: Cluster) -> None:
