@@ -15,6 +15,7 @@ import click
 _COMMANDS: Final = {
     "conformance": "cli.conformance",
     "demo": "cli.demo.command",
+    "explain": "cli.explain.command",
     "lint": "cli.explain.command",
     "local": "cli.local",
     "version": "cli.version",

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib import metadata
+from pathlib import Path
 
 import click
 
+from cli.explain.decision import Question
+from cli.explain.decision import explain as answer_to
 from cli.explain.lint import lint as find_remarks
-from cli.explain.manifests import load
+from cli.explain.live import observe
+from cli.explain.manifests import imagine, load, place_of
 from cli.explain.remarks import Level, Remark
+from cli.explain.render import Where, lines, plain
 from cli.explain.sarif import sarif
 from cli.output import print_json
+from cli.run import run
+from controller.compile.topology import split_host
+from controller.compile.world import World
+from smi.findings import ObjectRef
+from smi.names import DEFAULT_CLUSTER_DOMAIN, DEFAULT_TRUST_DOMAIN, NamespacedName
+from smi.policy.match import Request
+from smi.policy.path import BadTarget, normalise_target
 
 
 @click.command()
@@ -76,3 +89,122 @@ def _summary(remarks: Sequence[Remark], objects: int) -> str:
     counts = Counter(remark.level for remark in remarks)
     said = ", ".join(f"{counts[level]} {level}{'' if counts[level] == 1 else 's'}" for level in Level)
     return f"{objects} object{'' if objects == 1 else 's'}: {said}"
+
+
+@click.command()
+@click.option(
+    "--from",
+    "source",
+    required=True,
+    metavar="NAME.NAMESPACE",
+    help="Who calls: a pod, a workload or a service account.",
+)
+@click.option(
+    "--to",
+    "target",
+    required=True,
+    metavar="HOST:PORT",
+    help="Whom: any name of a Service, an address, or a pod, workload or service account.",
+)
+@click.argument("method", required=False)
+@click.argument("path", required=False)
+@click.option("-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="Repeat it for more.")
+@click.option("--udp", is_flag=True, help="A UDP flow.")
+@click.option(
+    "-f",
+    "--filename",
+    "paths",
+    multiple=True,
+    metavar="PATH",
+    help="Ask these manifests, as for lint, and no cluster.",
+)
+@click.option("-n", "--namespace", default="default", show_default=True, help="Where names without one are.")
+@click.option("--kubeconfig", type=click.Path(path_type=Path), help="The cluster.  [default: kubectl's]")
+@click.option("--context", help="The kubeconfig's context to use.")
+@click.option("--trust-domain", default=DEFAULT_TRUST_DOMAIN, show_default=True, help="With -f: the mesh's.")
+@click.option(
+    "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="The form."
+)
+def explain(
+    source: str,
+    target: str,
+    method: str | None,
+    path: str | None,
+    headers: tuple[str, ...],
+    udp: bool,
+    paths: tuple[str, ...],
+    namespace: str,
+    kubeconfig: Path | None,
+    context: str | None,
+    trust_domain: str,
+    output: str,
+) -> None:
+    """Say why a call passes or does not, and where it goes, by the functions the proxies run.
+
+    With METHOD and PATH a request, without them a connection. Exit code 0 whatever the answer is.
+    """
+    host, port = split_host(target)
+    if not host or not port:
+        raise click.BadParameter(f"expected HOST:PORT, got {target!r}", param_hint="--to")
+    if udp and method:
+        raise click.UsageError("a request and --udp exclude each other")
+    request = _request(method, path or "/", target, headers) if method else None
+    question = Question(_named(source, namespace), host, port, request, udp)
+    world, where = _manifests(paths, namespace, trust_domain) if paths else _cluster(kubeconfig, context)
+    answer = answer_to(world, question, imagined=bool(paths))
+    if output == "json":
+        print_json(plain(question, answer, where))
+    else:
+        for line in lines(question, answer, where):
+            click.echo(line)
+
+
+def _named(text: str, namespace: str) -> NamespacedName:
+    """`web.shop`, `shop/web` or `web`; a pod's name may have dots, a namespace has none."""
+    if "/" in text:
+        try:
+            return NamespacedName.parse(text)
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="--from") from None
+    name, dot, space = text.rpartition(".")
+    return NamespacedName(space, name) if dot and name and space else NamespacedName(namespace, text)
+
+
+def _request(method: str, target: str, authority: str, headers: Sequence[str]) -> Request:
+    """The request as the proxies see it: its path normal, its header names in lower case."""
+    try:
+        path, _ = normalise_target(target.encode())
+    except BadTarget as error:
+        raise click.BadParameter(f"the proxies answer 400: {error}", param_hint="PATH") from None
+    host, found = authority, list[tuple[bytes, bytes]]()
+    for header in headers:
+        name, colon, value = header.partition(":")
+        if not colon or not name.strip():
+            raise click.BadParameter(f"expected 'name: value', got {header!r}", param_hint="-H")
+        if name.strip().lower() == "host":
+            host = value.strip()
+        else:
+            found.append((name.strip().lower().encode(), value.strip().encode()))
+    return Request(method.encode(), path, host.encode(), found)
+
+
+def _manifests(paths: Sequence[str], namespace: str, trust_domain: str) -> tuple[World, Where]:
+    manifests = load(paths, namespace)
+    imagined = imagine(manifests, trust_domain=trust_domain, cluster_domain=DEFAULT_CLUSTER_DOMAIN)
+    for complaint in manifests.complaints:
+        click.echo(f"{complaint.place}: {complaint.message}", err=True)
+    for text in imagined.assumed:
+        click.echo(text, err=True)
+
+    def where(ref: ObjectRef, field: str) -> str:
+        place = place_of(imagined, ref, field)
+        return f"{place.file}:{place.line}" if place else ""
+
+    return imagined.world, where
+
+
+def _cluster(kubeconfig: Path | None, context: str | None) -> tuple[World, Where]:
+    # KUBECONFIG may hold several files; kubectl merges them, here the first that exists counts
+    known = [Path(one) for one in os.environ.get("KUBECONFIG", "").split(os.pathsep) if one]
+    usual = next((one for one in known if one.exists()), Path.home() / ".kube" / "config")
+    return run(observe(kubeconfig or usual, context)), lambda _ref, _field: ""
