@@ -112,7 +112,7 @@ def test_credentials_from_data_and_from_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("document", "named"),
     [
-        ({}, "contexts"),
+        ({}, "current-context"),
         ({**kubeconfig(), "current-context": "other"}, "other"),
         (kubeconfig(**{"client-key": "missing.pem"}), r"client-key missing\.pem"),
         (kubeconfig(**{"client-key-data": "%"}), "client-key-data"),
