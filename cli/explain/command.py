@@ -11,8 +11,10 @@ from pathlib import Path
 
 import click
 
+from cli.errors import Failed
 from cli.explain.decision import Question
 from cli.explain.decision import explain as answer_to
+from cli.explain.denials import TooManyError, find_denial, misses
 from cli.explain.lint import lint as find_remarks
 from cli.explain.live import observe
 from cli.explain.manifests import imagine, load, place_of
@@ -21,6 +23,7 @@ from cli.explain.render import Where, lines, plain
 from cli.explain.sarif import sarif
 from cli.output import print_json
 from cli.run import run
+from controller.compile.compiler import compile as compile_world
 from controller.compile.topology import split_host
 from controller.compile.world import World
 from smi.findings import ObjectRef
@@ -95,14 +98,12 @@ def _summary(remarks: Sequence[Remark], objects: int) -> str:
 @click.option(
     "--from",
     "source",
-    required=True,
     metavar="NAME.NAMESPACE",
     help="Who calls: a pod, a workload or a service account.",
 )
 @click.option(
     "--to",
     "target",
-    required=True,
     metavar="HOST:PORT",
     help="Whom: any name of a Service, an address, or a pod, workload or service account.",
 )
@@ -110,6 +111,7 @@ def _summary(remarks: Sequence[Remark], objects: int) -> str:
 @click.argument("path", required=False)
 @click.option("-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="Repeat it for more.")
 @click.option("--udp", is_flag=True, help="A UDP flow.")
+@click.option("--denial", metavar="ID", help="A denial's id, instead of --from and --to.")
 @click.option(
     "-f",
     "--filename",
@@ -126,12 +128,13 @@ def _summary(remarks: Sequence[Remark], objects: int) -> str:
     "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="The form."
 )
 def explain(
-    source: str,
-    target: str,
+    source: str | None,
+    target: str | None,
     method: str | None,
     path: str | None,
     headers: tuple[str, ...],
     udp: bool,
+    denial: str | None,
     paths: tuple[str, ...],
     namespace: str,
     kubeconfig: Path | None,
@@ -142,21 +145,57 @@ def explain(
     """Say why a call passes or does not, and where it goes, by the functions the proxies run.
 
     With METHOD and PATH a request, without them a connection. Exit code 0 whatever the answer is.
+    With --denial what an id stands for, out of a response header, a log line or a metric.
     """
-    host, port = split_host(target)
-    if not host or not port:
-        raise click.BadParameter(f"expected HOST:PORT, got {target!r}", param_hint="--to")
+    if (denial is None) is (source is None or target is None) or (denial and (source or target)):
+        raise click.UsageError("give --from and --to, or --denial")
     if udp and method:
         raise click.UsageError("a request and --udp exclude each other")
-    request = _request(method, path or "/", target, headers) if method else None
-    question = Question(_named(source, namespace), host, port, request, udp)
+    request = _request(method, path or "/", target or "", headers) if method else None
+    question = _question(source, target, namespace, request, udp) if source and target else None
     world, where = _manifests(paths, namespace, trust_domain) if paths else _cluster(kubeconfig, context)
+    if question is None:
+        _explain_denial(world, denial or "", request, output)
+        return
     answer = answer_to(world, question, imagined=bool(paths))
     if output == "json":
         print_json(plain(question, answer, where))
     else:
         for line in lines(question, answer, where):
             click.echo(line)
+
+
+def _question(source: str, target: str, namespace: str, request: Request | None, udp: bool) -> Question:
+    host, port = split_host(target)
+    if not host or not port:
+        raise click.BadParameter(f"expected HOST:PORT, got {target!r}", param_hint="--to")
+    return Question(_named(source, namespace), host, port, request, udp)
+
+
+def _explain_denial(world: World, denial: str, request: Request | None, output: str) -> None:
+    wanted = denial.strip().lower().removeprefix("id=")
+    snapshot = compile_world(world)
+    try:
+        found = find_denial(snapshot, wanted)
+    except TooManyError as error:
+        raise Failed(str(error)) from None
+    if found is None:
+        raise Failed(
+            f"no denial between the pods and TrafficTargets there are has the id {wanted}; is it of another "
+            "cluster, or of a pod, an account or a port that is gone?"
+        )
+    said = misses(snapshot, found, request)
+    if output == "json":
+        near = [{"trafficTarget": str(miss.target), "miss": miss.text} for miss in said]
+        print_json({"denial": wanted, **asdict(found), "misses": near})
+        return
+    click.echo(f"denial {wanted}: {found.reason}")
+    click.echo(f"  caller       {found.source or 'no mesh identity'}")
+    click.echo(
+        f"  destination  {found.destination or 'a proxy that had no configuration yet'}, port {found.port}"
+    )
+    for miss in said:
+        click.echo(f"  TrafficTarget {miss.target}: {miss.text}")
 
 
 def _named(text: str, namespace: str) -> NamespacedName:

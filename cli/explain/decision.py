@@ -139,7 +139,7 @@ def explain(world: World, question: Question, *, imagined: bool) -> Explanation:
     answer = Explanation(peer, seen, destination)
     if destination.cluster is None:
         return replace(answer, trouble=_unknown(world, question), assumed=tuple(assumed))
-    asking = _Asking(snapshot, peer, seen, request)
+    asking = Asking(snapshot, peer, seen, request)
     answer = _route(answer, asking, sidecar=peer is not None)
     if peer is None and destination.splits:
         assumed.append(f"{question.source} has no sidecar, so no TrafficSplit applies to its calls")
@@ -296,7 +296,7 @@ def _seen(question: Question, destination: Destination, assumed: list[str]) -> s
 # --- where it goes --------------------------------------------------------------------------------
 
 
-def _route(answer: Explanation, asking: _Asking, *, sidecar: bool) -> Explanation:
+def _route(answer: Explanation, asking: Asking, *, sidecar: bool) -> Explanation:
     destination = answer.destination
     table = compile_destination(destination)
     chosen = choose(table, asking.request) if sidecar else None
@@ -324,7 +324,7 @@ def _route(answer: Explanation, asking: _Asking, *, sidecar: bool) -> Explanatio
     return replace(answer, ways=ways)
 
 
-def _to_root(answer: Explanation, asking: _Asking) -> Explanation:
+def _to_root(answer: Explanation, asking: Asking) -> Explanation:
     destination = answer.destination
     endpoints = cluster_of(asking.snapshot, destination.cluster or "")
     if not endpoints:
@@ -366,7 +366,7 @@ def _left_out(answer: Explanation, snapshot: Snapshot, taken: set[str]) -> Itera
 # --- what the destination says ----------------------------------------------------------------------
 
 
-class _Asking:
+class Asking:
     """One call, put to the proxies of endpoints."""
 
     def __init__(self, snapshot: Snapshot, peer: Peer | None, seen: str, request: Request | None) -> None:
