@@ -19,7 +19,7 @@ from smi.policy.match import Request
 from smi.policy.snapshot import Grant, Inbound, RouteMatch
 
 MAX_GUESSES: Final = 20_000_000
-"""About half a minute's work."""
+"""Less than a minute of work."""
 
 _OF_CALLERS: Final = (
     DenialReason.ROUTE_NOT_ALLOWED,

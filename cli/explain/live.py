@@ -23,11 +23,16 @@ PAGE: Final = 500
 
 
 async def observe(kubeconfig: Path, context: str | None) -> World:
-    """List everything and read it. Raises KubeError, KubeconfigError, or Failed where there is no mesh."""
+    """List everything and read it.
+
+    Raises KubeconfigError, KubeError, or an exception group of KubeErrors; of Failed where the cluster does
+    not serve the mesh's kinds.
+    """
     async with Kube.connect(kubeconfig, context) as kube:
         trust_domain, cluster_domain = await _domains(kube)
-        lists = await asyncio.gather(*(_readings(kube, kind) for kind in WATCHED))
-    readings = {reading.ref: reading for found in lists for reading in found}
+        async with asyncio.TaskGroup() as group:
+            lists = [group.create_task(_readings(kube, kind), name=f"list {kind.kind}") for kind in WATCHED]
+    readings = {reading.ref: reading for found in lists for reading in found.result()}
     return World.of(readings.values(), trust_domain=trust_domain, cluster_domain=cluster_domain)
 
 

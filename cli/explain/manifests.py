@@ -82,7 +82,10 @@ def load(paths: Sequence[str], namespace: str = "default") -> Manifests:
 def _texts(paths: Sequence[str]) -> Iterator[tuple[str, str]]:
     for path in paths:
         if path == STDIN:
-            yield "<stdin>", sys.stdin.read(MAX_BYTES)
+            text = sys.stdin.read(MAX_BYTES + 1)
+            if len(text) > MAX_BYTES:
+                raise Failed(f"standard input: larger than {MAX_BYTES} characters")
+            yield "<stdin>", text
             continue
         files = list(_files(Path(path)))
         if not files:

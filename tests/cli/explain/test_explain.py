@@ -14,12 +14,25 @@ from hypothesis import strategies as st
 from cli.explain.decision import Explanation, Question, explain
 from cli.explain.documents import read
 from cli.explain.manifests import Manifests, imagine
-from cli.explain.render import percent
+from cli.explain.render import lines, percent, plain
 from cli.main import main
+from controller.compile.read import CORE_KINDS, SMI_KINDS
 from smi.names import NamespacedName
 from smi.policy.access import Denial, Permit
 from smi.policy.match import Request
-from tests.cli.explain.test_lint import API, BASE, ITEMS, NAMESPACE, READ, group, line_of, split, target, tcp
+from tests.cli.explain.test_lint import (
+    API,
+    BASE,
+    ITEMS,
+    JSON,
+    NAMESPACE,
+    READ,
+    group,
+    line_of,
+    split,
+    target,
+    tcp,
+)
 
 WEB = """\
 apiVersion: apps/v1
@@ -263,6 +276,27 @@ def test_misses_are_said_exactly_when_nothing_allows_it(
         or (WRITE in matches and (method, path, role) == ("POST", "/items", "admin"))
     )
     assert verdict.passes is wanted
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([*CORE_KINDS, *SMI_KINDS, "Deployment"]), JSON), max_size=4),
+    st.sampled_from(["a", "shop", "api", "10.0.0.1", "::1", "..", "a.b.c.d"]),
+    st.booleans(),
+)
+def test_no_manifests_can_make_it_fail(objects: list[tuple[str, object]], host: str, udp: bool) -> None:
+    text = SHOP + group(READ) + target(ITEMS)
+    for number, (kind, spec) in enumerate(objects):
+        metadata = {"name": "api" if number % 2 else "a", "namespace": "shop"}
+        version = f"{SMI_KINDS[kind]}/v1alpha4" if kind in SMI_KINDS else "v1"
+        text += (
+            json.dumps({"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec}) + "\n---\n"
+        )
+    answer = ask(text, None if udp else request(), host=host, udp=udp)
+    assert 0 <= answer.passing <= 1
+    assert sum(way.share for way in answer.ways) == (1 if answer.ways else 0)
+    question = Question(NamespacedName("shop", "web"), host, 80, None if udp else request(), udp)
+    assert all("\n" not in line for line in lines(question, answer, lambda _ref, _field: ""))
+    json.dumps(plain(question, answer, lambda _ref, _field: ""))
 
 
 def test_the_command_answers_in_words_and_points_at_lines(tmp_path: Path) -> None:

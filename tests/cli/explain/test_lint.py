@@ -385,7 +385,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
         assert (result.exit_code, words in result.stderr) == (1, True), result.stderr
 
 
-_JSON = st.recursive(
+JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 70000) | st.sampled_from(["", "a", "shop", "/x", "["]),
     lambda inner: (
         st.lists(inner, max_size=3)
@@ -404,7 +404,7 @@ _JSON = st.recursive(
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from([*CORE_KINDS, *SMI_KINDS, "Deployment", "CronJob", "List"]), _JSON, _JSON),
+        st.tuples(st.sampled_from([*CORE_KINDS, *SMI_KINDS, "Deployment", "CronJob", "List"]), JSON, JSON),
         max_size=4,
     )
 )
