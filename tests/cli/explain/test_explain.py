@@ -322,6 +322,28 @@ def test_the_command_answers_in_words_and_points_at_lines(tmp_path: Path) -> Non
     ]
 
 
+def test_the_manual_shows_what_the_command_says(tmp_path: Path) -> None:
+    manifests = Path("cli/demo/manifests")
+    for name, as_in_manual in (("shop", "shop"), ("allow-items", "allow"), ("split-90-10", "split")):
+        (tmp_path / f"{as_in_manual}.yaml").write_text((manifests / f"{name}.yaml").read_text())
+    command = [
+        "explain",
+        "--from",
+        "web.shop",
+        "--to",
+        "api.shop:8080",
+        "DELETE",
+        "/items",
+        "-f",
+        str(tmp_path),
+    ]
+    said = CliRunner().invoke(main, command).stdout.replace(f"{tmp_path}", "shop")
+    shown, _, _ = Path("docs/explain.md").read_text(encoding="utf-8").partition("  …\n")
+    answer = shown.partition("-f shop/\n")[2].rstrip()
+    assert "DENIED" in answer
+    assert said.startswith(answer)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
