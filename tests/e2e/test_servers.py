@@ -45,6 +45,9 @@ _START = {
         exec smtpd -d -f /tmp/smtpd.conf""",
 }
 
+_LISTENS = "exec 3<>/dev/tcp/127.0.0.1/{}"
+"""A tcpSocket probe would be answered by the sidecar, whether the server listens yet or not."""
+
 
 def _container(name: str) -> str:
     script = " ".join(_START[name].split())
@@ -53,7 +56,7 @@ def _container(name: str) -> str:
         image: bash
         command: [bash, -c, {json.dumps(script)}]
         ports: [{{containerPort: {PORTS[name]}}}]
-        readinessProbe: {{tcpSocket: {{port: {PORTS[name]}}}, periodSeconds: 1}}"""
+        readinessProbe: {{exec: {{command: [bash, -c, "{_LISTENS.format(PORTS[name])}"]}}, periodSeconds: 1}}"""
 
 
 def _ports(name: str) -> str:
