@@ -147,6 +147,14 @@ class Observed:
     def total(self, selector: str) -> float:
         return sum(value for _, value in self.query(f"sum({selector})"))
 
+    def scraped_since(self, moment: float) -> None:
+        """Wait until every target has been scraped after `moment`, so that all of them tell of the same."""
+        wait_for(
+            "a scrape of every target",
+            lambda: all(scraped > moment for _, scraped in self.query("timestamp(up)")),
+            WITHIN_SECONDS,
+        )
+
     def call(self, app: str, service: str, query: str, count: int = 1, **order: Any) -> None:
         url = f"http://{service}.{NAMESPACE}:8080/?{query}"
         summary = self.cluster.call(app, url=url, count=count, concurrency=10, **order)
@@ -200,6 +208,7 @@ def _play(observed: Observed) -> None:
         ),
         WITHIN_SECONDS,
     )
+    observed.scraped_since(time.time())
     to_canary = f'istio_requests_total{{reporter="destination",destination_workload="{CANARY}"}}'
     before = observed.total(to_canary)
     observed.call("web", "podinfo-canary", "status=503", FAILURES)
@@ -219,6 +228,7 @@ def _play(observed: Observed) -> None:
         ),
         WITHIN_SECONDS,
     )
+    observed.scraped_since(time.time())
 
 
 def test_every_proxy_is_found(observed: Observed) -> None:

@@ -50,13 +50,13 @@ _LISTENS = "exec 3<>/dev/tcp/127.0.0.1/{}"
 
 
 def _container(name: str) -> str:
-    script = " ".join(_START[name].split())
+    script, listens = " ".join(_START[name].split()), _LISTENS.format(PORTS[name])
     return f"""
       - name: {name}
         image: bash
         command: [bash, -c, {json.dumps(script)}]
         ports: [{{containerPort: {PORTS[name]}}}]
-        readinessProbe: {{exec: {{command: [bash, -c, "{_LISTENS.format(PORTS[name])}"]}}, periodSeconds: 1}}"""
+        readinessProbe: {{exec: {{command: [bash, -c, "{listens}"]}}, periodSeconds: 1}}"""
 
 
 def _ports(name: str) -> str:
