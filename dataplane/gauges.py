@@ -6,6 +6,7 @@ Callbacks read at scrape; nothing here costs anything between scrapes.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Final
 
 from dataplane.accesslog import AccessLog
@@ -14,6 +15,7 @@ from dataplane.control.identity import Identity
 from dataplane.process import resident_bytes
 from dataplane.state import State
 from dataplane.telemetry import Labels, Reading, Telemetry
+from smi.names import AccessLogging
 
 _SPLIT: Final = ("split", "service", "port", "backend")
 
@@ -32,8 +34,13 @@ def register_serving(telemetry: Telemetry, state: State) -> None:
     _register_process(telemetry)
 
 
-def register_access_log(telemetry: Telemetry, log: AccessLog) -> None:
-    """Add how the access log fares."""
+def access_log(
+    wish: AccessLogging | None, telemetry: Telemetry, chance: Callable[[], float]
+) -> AccessLog | None:
+    """The access log that is wished for, with gauges that say how it fares; None if none is."""
+    if wish is None:
+        return None
+    log = AccessLog(wish, time.time, chance)
     telemetry.gauge(
         "access_log_lines_total",
         "Lines of the access log; those dropped found its queue full.",
@@ -41,6 +48,7 @@ def register_access_log(telemetry: Telemetry, log: AccessLog) -> None:
         lambda: [(("written",), log.written), (("dropped",), log.dropped)],
         "counter",
     )
+    return log
 
 
 def _register_process(telemetry: Telemetry) -> None:

@@ -20,7 +20,7 @@ from typing import Any, Final
 import uvloop
 
 from dataplane import VERSION, gauges, process, serve
-from dataplane.accesslog import AccessLog, pump
+from dataplane.accesslog import pump
 from dataplane.admin import Admin, Views
 from dataplane.control.discovery import Discovery
 from dataplane.control.identity import Identity
@@ -86,22 +86,13 @@ def compose(settings: Settings, intercepted: Sequence[serve.Intercepted] = ()) -
     identity = Identity(settings, time.time, chance.random)
     discovery = Discovery(settings, state, identity, VERSION, chance.random)
     gauges.register(telemetry, state, identity, discovery)
-    log = access_log(settings, telemetry, chance.random)
+    many = settings.workers > 1  # then each of them keeps an access log
+    log = None if many else gauges.access_log(settings.access_log, telemetry, chance.random)
     tap, crew = Tap(telemetry, time.time, log), None
-    many = settings.workers > 1
     Tapping(tap, discovery, f"{settings.workers} workers cannot be tapped" if many else "")
-    if settings.workers > 1:
+    if many:
         crew = Crew(settings, state, telemetry, identity, discovery, chance.random, intercepted)
     return Proxy(settings, state, telemetry, identity, discovery, intercepted, crew, tap=tap)
-
-
-def access_log(settings: Settings, telemetry: Telemetry, chance: Callable[[], float]) -> AccessLog | None:
-    """The access log of this process, with its gauges; None if none is wanted or workers keep theirs."""
-    if settings.access_log is None or settings.workers > 1:
-        return None
-    log = AccessLog(settings.access_log, time.time, chance)
-    gauges.register_access_log(telemetry, log)
-    return log
 
 
 async def run(proxy: Proxy) -> int:

@@ -162,17 +162,21 @@ def _conflict(pod: Pod) -> str | None:
 
 def _ports(pod: Pod, annotation: str) -> str:
     """The annotation's ports as a clean comma list; raises ValueError that names it."""
-    annotations = (pod.get("metadata") or {}).get("annotations") or {}
-    parts = [part.strip() for part in str(annotations.get(annotation) or "").split(",")]
+    parts = [part.strip() for part in _annotation(pod, annotation).split(",")]
     for part in parts:
         if part and not (part.isascii() and part.isdigit() and 0 < int(part[:6]) < 65536):
             raise ValueError(f"annotation {annotation}: expected ports from 1 to 65535, got {part[:40]!r}")
     return ",".join(str(int(part)) for part in parts if part)
 
 
+def _annotation(pod: Pod, name: str) -> str:
+    """The annotation's text without space around it, "" without it."""
+    return str(((pod.get("metadata") or {}).get("annotations") or {}).get(name) or "").strip()
+
+
 def _seconds(pod: Pod, annotation: str) -> str:
     """The annotation's whole seconds, "" without it; raises ValueError that names it."""
-    text = str(((pod.get("metadata") or {}).get("annotations") or {}).get(annotation) or "").strip()
+    text = _annotation(pod, annotation)
     if text and not (text.isascii() and text.isdigit() and 0 < int(text[:5]) <= 3600):
         raise ValueError(f"annotation {annotation}: expected whole seconds from 1 to 3600, got {text[:40]!r}")
     return text
@@ -180,7 +184,7 @@ def _seconds(pod: Pod, annotation: str) -> str:
 
 def _workers(pod: Pod) -> str:
     """How many processes the pod asks for, "" if it does not; raises ValueError that names the annotation."""
-    text = str(((pod.get("metadata") or {}).get("annotations") or {}).get(WORKERS_ANNOTATION) or "").strip()
+    text = _annotation(pod, WORKERS_ANNOTATION)
     if text and not (text.isascii() and text.isdigit() and 0 < int(text[:4]) <= MAX_WORKERS):
         raise ValueError(
             f"annotation {WORKERS_ANNOTATION}: expected processes from 1 to {MAX_WORKERS}, got {text[:40]!r}"
@@ -190,8 +194,7 @@ def _workers(pod: Pod) -> str:
 
 def _access_log(pod: Pod) -> str:
     """What the pod wants of its sidecar's requests logged; raises ValueError that names the annotation."""
-    annotations = (pod.get("metadata") or {}).get("annotations") or {}
-    text = str(annotations.get(ACCESS_LOG_ANNOTATION) or "").strip()
+    text = _annotation(pod, ACCESS_LOG_ANNOTATION)
     try:
         access_logging(text)
     except ValueError as error:
@@ -201,7 +204,7 @@ def _access_log(pod: Pod) -> str:
 
 def _metrics(pod: Pod, usual: str) -> str:
     """The dialects the pod asks for; raises ValueError that names the annotation."""
-    text = str(((pod.get("metadata") or {}).get("annotations") or {}).get(METRICS_ANNOTATION) or "")
+    text = _annotation(pod, METRICS_ANNOTATION)
     try:
         return ",".join(metrics_dialects(text)) or usual
     except ValueError as error:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Final
 
 from dataplane import gauges, process, serve
-from dataplane.accesslog import AccessLog, pump
+from dataplane.accesslog import pump
 from dataplane.control.identity import Identity
 from dataplane.counts import take
 from dataplane.settings import Settings
@@ -90,11 +90,9 @@ class Worker:
 
     def _watcher(self, tasks: Tasks) -> Tap | None:
         """This process's part of the access log, if one is wanted."""
-        wish = self._settings.access_log
-        if wish is None:
+        log = gauges.access_log(self._settings.access_log, self._telemetry, random.SystemRandom().random)
+        if log is None:
             return None
-        log = AccessLog(wish, time.time, random.SystemRandom().random)
-        gauges.register_access_log(self._telemetry, log)
         tasks.start("access log", pump(log))
         return Tap(self._telemetry, time.time, log)
 

@@ -85,7 +85,7 @@ def measure(name: str, address: tuple[str, int], host: str, pids: dict[str, int]
     bad = re.findall(r"Non-2xx.*|Socket errors.*", text)
     each = ", ".join(f"{who} {value:.1f} µs {resident(pids[who]):.0f} MB" for who, value in cost.items())
     rate = requests / seconds
-    print(f"{name}: {rate:.0f}/s, p50 {latency['50']}, p99 {latency['99']}; {each} {bad or ''}")  # noqa: T201
+    print(f"{name}: {rate:.0f}/s, p50 {latency['50']}, p99 {latency['99']}; {each} {bad or ''}")  # noqa: T201 - a command that people run
 
 
 def main() -> None:

@@ -95,8 +95,8 @@ def buffered(pods: list[Pod]) -> int:
     total = 0
     for pod in pods:
         for served in list(pod.running._serving.registry._served):
-            transports = [served._transport]  # type: ignore[attr-defined]
-            upstream = served._upstream  # type: ignore[attr-defined]
+            transports = [served._transport]  # type: ignore[attr-defined]  # all here are Downstreams
+            upstream = served._upstream  # type: ignore[attr-defined]  # likewise
             if upstream is not None:
                 transports.append(upstream.transport)
             total += sum(transport.get_write_buffer_size() for transport in transports)
