@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
+from typing import Final
 
 import click
 
 from cli.errors import Failed
-from cli.explain.decision import Question
+from cli.explain.decision import Explanation, Interception, Question
 from cli.explain.decision import explain as answer_to
 from cli.explain.denials import TooManyError, find_denial, misses
 from cli.explain.lint import lint as find_remarks
-from cli.explain.live import observe
+from cli.explain.live import Observed, observe
 from cli.explain.manifests import imagine, load, place_of
 from cli.explain.remarks import Level, Remark
 from cli.explain.render import Where, lines, plain
@@ -30,6 +32,14 @@ from smi.findings import ObjectRef
 from smi.names import DEFAULT_CLUSTER_DOMAIN, DEFAULT_TRUST_DOMAIN, NamespacedName
 from smi.policy.match import Request
 from smi.policy.path import BadTarget, normalise_target
+
+PASSES: Final = 0
+DENIED: Final = 3
+SOME_PASS: Final = 4
+NOBODY: Final = 5
+UNKNOWN: Final = 6
+"""Exit codes of `explain`; 1 and 2 are the command's own (cli.errors, click)."""
+_ID: Final = re.compile(r"[0-9a-f]{12}")
 
 
 @click.command()
@@ -144,8 +154,14 @@ def explain(
 ) -> None:
     """Say why a call passes or does not, and where it goes, by the functions the proxies run.
 
-    With METHOD and PATH a request, without them a connection. Exit code 0 whatever the answer is.
-    With --denial what an id stands for, out of a response header, a log line or a metric.
+    With METHOD and PATH a request, without them a connection. With --denial what an id stands for,
+    out of a response header, a log line or a metric.
+
+    \b
+    Exit codes: 0 every call passes (--denial: the id is known)   1 cluster or files cannot be read
+                2 the question makes no sense                     3 no call passes
+                4 calls to some backends or pods pass             5 nobody to send to: the caller gets 503
+                6 the mesh does not know whom (--denial: the id)
     """
     if (denial is None) is (source is None or target is None) or (denial and (source or target)):
         raise click.UsageError("give --from and --to, or --denial")
@@ -153,16 +169,30 @@ def explain(
         raise click.UsageError("a request and --udp exclude each other")
     request = _request(method, path or "/", target or "", headers) if method else None
     question = _question(source, target, namespace, request, udp) if source and target else None
-    world, where = _manifests(paths, namespace, trust_domain) if paths else _cluster(kubeconfig, context)
+    if denial is not None and not _ID.fullmatch(_bare(denial)):
+        raise click.BadParameter(f"expected 12 hexadecimal digits, got {denial!r}", param_hint="--denial")
+    observed, where = _manifests(paths, namespace, trust_domain) if paths else _cluster(kubeconfig, context)
     if question is None:
-        _explain_denial(world, denial or "", request, output)
+        _explain_denial(observed.world, _bare(denial or ""), request, output)
         return
-    answer = answer_to(world, question, imagined=bool(paths))
+    answer = answer_to(observed.world, question, imagined=bool(paths), interception=observed.interception)
     if output == "json":
         print_json(plain(question, answer, where))
     else:
         for line in lines(question, answer, where):
             click.echo(line)
+    code = _exit_code(answer)
+    if code:
+        raise click.exceptions.Exit(code)
+
+
+def _exit_code(answer: Explanation) -> int:
+    if answer.destination.cluster is None:
+        return UNKNOWN
+    if not answer.ways:
+        return NOBODY
+    passing = answer.passing
+    return PASSES if passing == 1 else SOME_PASS if passing else DENIED
 
 
 def _question(source: str, target: str, namespace: str, request: Request | None, udp: bool) -> Question:
@@ -172,18 +202,29 @@ def _question(source: str, target: str, namespace: str, request: Request | None,
     return Question(_named(source, namespace), host, port, request, udp)
 
 
-def _explain_denial(world: World, denial: str, request: Request | None, output: str) -> None:
-    wanted = denial.strip().lower().removeprefix("id=")
+class _NotKnown(Failed):
+    """The mesh has no such denial."""
+
+    exit_code = UNKNOWN
+
+
+def _bare(denial: str) -> str:
+    """An id as it is copied out of a header (`…; id=…`) or a log line."""
+    return denial.strip().lower().rpartition("id=")[2]
+
+
+def _explain_denial(world: World, wanted: str, request: Request | None, output: str) -> None:
     snapshot = compile_world(world)
     try:
         found = find_denial(snapshot, wanted)
     except TooManyError as error:
         raise Failed(str(error)) from None
     if found is None:
-        raise Failed(
+        message = (
             f"no denial between the pods and TrafficTargets there are has the id {wanted}; is it of another "
             "cluster, or of a pod, an account or a port that is gone?"
         )
+        raise _NotKnown(message)
     said = misses(snapshot, found, request)
     if output == "json":
         near = [{"trafficTarget": str(miss.target), "miss": miss.text} for miss in said]
@@ -227,7 +268,7 @@ def _request(method: str, target: str, authority: str, headers: Sequence[str]) -
     return Request(method.encode(), path, host.encode(), found)
 
 
-def _manifests(paths: Sequence[str], namespace: str, trust_domain: str) -> tuple[World, Where]:
+def _manifests(paths: Sequence[str], namespace: str, trust_domain: str) -> tuple[Observed, Where]:
     manifests = load(paths, namespace)
     imagined = imagine(manifests, trust_domain=trust_domain, cluster_domain=DEFAULT_CLUSTER_DOMAIN)
     for complaint in manifests.complaints:
@@ -239,10 +280,10 @@ def _manifests(paths: Sequence[str], namespace: str, trust_domain: str) -> tuple
         place = place_of(imagined, ref, field)
         return f"{place.file}:{place.line}" if place else ""
 
-    return imagined.world, where
+    return Observed(imagined.world, Interception()), where
 
 
-def _cluster(kubeconfig: Path | None, context: str | None) -> tuple[World, Where]:
+def _cluster(kubeconfig: Path | None, context: str | None) -> tuple[Observed, Where]:
     # KUBECONFIG may hold several files; kubectl merges them, here the first that exists counts
     known = [Path(one) for one in os.environ.get("KUBECONFIG", "").split(os.pathsep) if one]
     usual = next((one for one in known if one.exists()), Path.home() / ".kube" / "config")

@@ -20,7 +20,7 @@ from controller.compile.world import Pod, Service, World
 from dataplane.core.inbound import admit_connection, admit_flow, admit_request, spoken_as
 from smi.findings import Finding, ObjectRef, Severity
 from smi.lower import service_name
-from smi.names import UDP_KEY, NamespacedName, ServiceIdentity
+from smi.names import EXCLUDE_OUTBOUND_ANNOTATION, UDP_KEY, NamespacedName, ServiceIdentity
 from smi.policy.access import AccessTable, Denial, DenialReason, Peer, Permit, compile_access
 from smi.policy.match import Request, compile_matches
 from smi.policy.snapshot import Destination, Endpoint, Grant, Inbound, Mode, Protocol, RouteMatch, Split
@@ -30,6 +30,17 @@ TCP: Final = "tcp"
 UDP: Final = "udp"
 HTTP: Final = "http"
 _FIRST_ADDRESS: Final = IPv4Address("198.19.0.0")
+_DNS: Final = 53
+"""UDP port that no redirect takes (`dataplane.intercept`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interception:
+    """What sidecars of this mesh take out of the network."""
+
+    redirected: bool = True
+    """False: apps are told to use them as HTTP proxies; then annotations exclude no outbound port."""
+    udp: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +134,16 @@ def _passing(verdicts: Iterable[Verdict]) -> Fraction:
     return Fraction(sum(count for count, passes in counts if passes), total) if total else Fraction(0)
 
 
-def explain(world: World, question: Question, *, imagined: bool) -> Explanation:
+def explain(
+    world: World, question: Question, *, imagined: bool, interception: Interception | None = None
+) -> Explanation:
     """Answer a question. `imagined`: the World is made of manifests, so missing pods are filled in."""
+    taken = interception or Interception()
     assumed: list[str] = []
     if imagined:
         world = _fill_in(world, question, assumed)
     snapshot = compile_world(world)
-    peer = _caller(world, question.source, assumed)
+    peer = _caller(world, question, taken, assumed)
     key = f"{UDP_KEY if question.udp else ''}{_bracketed(question.host)}:{question.port}"
     destination = resolve(snapshot, question.source.namespace, key)
     if destination.cluster is None:
@@ -139,10 +153,10 @@ def explain(world: World, question: Question, *, imagined: bool) -> Explanation:
     answer = Explanation(peer, seen, destination)
     if destination.cluster is None:
         return replace(answer, trouble=_unknown(world, question), assumed=tuple(assumed))
-    asking = Asking(snapshot, peer, seen, request)
+    asking = Asking(snapshot, peer, seen, request, enforced=taken.udp or not question.udp)
     answer = _route(answer, asking, sidecar=peer is not None)
     if peer is None and destination.splits:
-        assumed.append(f"{question.source} has no sidecar, so no TrafficSplit applies to its calls")
+        assumed.append("no sidecar sends this call, so no TrafficSplit applies to it")
     findings = tuple(_touching(snapshot, answer))
     return replace(answer, findings=findings, assumed=tuple(assumed))
 
@@ -162,10 +176,16 @@ def find_pods(world: World, name: NamespacedName) -> tuple[Pod, ...]:
     return own or workload or tuple(pod for pod in there if pod.service_account == name.name)
 
 
-def _caller(world: World, name: NamespacedName, assumed: list[str]) -> Peer | None:
+def _caller(world: World, question: Question, taken: Interception, assumed: list[str]) -> Peer | None:
+    """As whom the destination sees it; None for a call that no sidecar sends."""
+    name = question.source
     pods = sorted(find_pods(world, name), key=lambda pod: (not pod.meshed, not pod.ready))
     if not pods:
         assumed.append(f"there is no pod or workload {name}; a pod with that service account is meant")
+        past = _past_its_sidecar(question, frozenset(), taken)
+        if past:
+            assumed.append(past)
+            return None
         return Peer(ServiceIdentity(world.trust_domain, name.namespace, name.name).uri)
     accounts = sorted({pod.service_account for pod in pods})
     if len(accounts) > 1:
@@ -173,7 +193,25 @@ def _caller(world: World, name: NamespacedName, assumed: list[str]) -> Peer | No
     if not pods[0].meshed:
         assumed.append(f"{pods[0].name} has no sidecar: it has no identity and is held to no TrafficSplit")
         return None
+    past = _past_its_sidecar(question, pods[0].exclude_outbound, taken)
+    if past:
+        assumed.append(past)
+        return None
     return Peer(identity_of(pods[0], world.trust_domain), str(pods[0].name), str(pods[0].workload))
+
+
+def _past_its_sidecar(question: Question, excluded: frozenset[int], taken: Interception) -> str:
+    """Why the call does not go through the caller's sidecar; empty if it does."""
+    if question.udp and not taken.udp:
+        return "this mesh does not intercept UDP: no sidecar sees the flow, and none enforces anything on it"
+    if question.udp and question.port == _DNS:
+        return "sidecars leave DNS alone: the flow goes past the caller's, without a mesh identity"
+    if taken.redirected and question.port in excluded:
+        return (
+            f"the caller's sidecar leaves port {question.port} alone (annotation "
+            f"{EXCLUDE_OUTBOUND_ANNOTATION}): the call goes past it, without a mesh identity"
+        )
+    return ""
 
 
 def _fill_in(world: World, question: Question, assumed: list[str]) -> World:
@@ -369,7 +407,17 @@ def _left_out(answer: Explanation, snapshot: Snapshot, taken: set[str]) -> Itera
 class Asking:
     """One call, put to the proxies of endpoints."""
 
-    def __init__(self, snapshot: Snapshot, peer: Peer | None, seen: str, request: Request | None) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        peer: Peer | None,
+        seen: str,
+        request: Request | None,
+        *,
+        enforced: bool = True,
+    ) -> None:
+        """`enforced`: whether sidecars see such calls at all."""
+        self.enforced = enforced
         self.snapshot = snapshot
         self.peer = peer
         self.seen = seen
@@ -388,7 +436,7 @@ class Asking:
     def _ask(self, endpoint: Endpoint) -> Verdict:
         pod = endpoint.pod or endpoint.ip
         inbound = self.snapshot.inbound.get(pod)
-        if inbound is None or endpoint.identity is None:
+        if inbound is None or endpoint.identity is None or not self.enforced:
             return Verdict((pod,), endpoint.port, None)
         decision = self.admit(compile_access(inbound), endpoint.port)
         rules: tuple[str, ...] = ()

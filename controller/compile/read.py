@@ -35,6 +35,7 @@ from smi.names import (
     ADMIN_PORT,
     CONFIG_MAP,
     EXCLUDE_INBOUND_ANNOTATION,
+    EXCLUDE_OUTBOUND_ANNOTATION,
     INBOUND_PORT,
     MESH_PORT,
     MESHED_LABEL,
@@ -109,11 +110,12 @@ def _check_name(ref: ObjectRef) -> None:
 def _stable(value: Value | None) -> object:
     """The value without sets, whose order differs from process to process."""
     if isinstance(value, Pod):
-        return (*(getattr(value, name) for name in _POD_FIELDS), sorted(value.exclude_inbound))
+        excluded = sorted(value.exclude_inbound), sorted(value.exclude_outbound)
+        return (*(getattr(value, name) for name in _POD_FIELDS), *excluded)
     return value
 
 
-_POD_FIELDS: Final = tuple(name for name in Pod.__slots__ if name != "exclude_inbound")
+_POD_FIELDS: Final = tuple(name for name in Pod.__slots__ if not name.startswith("exclude_"))
 
 
 def _digest(text: str) -> str:
@@ -272,7 +274,7 @@ def _slice_endpoint(node: Node, namespace: str) -> SliceEndpoint | None:
 
 def _pod(obj: _Object) -> Pod:
     spec, status, metadata = obj.root.at("spec"), obj.root.at("status"), obj.root.at("metadata")
-    labels = metadata.at("labels").texts()
+    labels, annotations = metadata.at("labels").texts(), metadata.at("annotations").texts()
     host_network = spec.at("hostNetwork").truth()
     containers = [*spec.at("containers").items(), *_native_sidecars(spec)]
     ports = [port for container in containers for port in _container_ports(container)]
@@ -290,7 +292,8 @@ def _pod(obj: _Object) -> Pod:
         ports=tuple(sorted({port for _, port in ports if port.port not in _PROXY_PORTS}, key=_port_order)),
         named_ports=named,
         probes=_probes(containers, obj),
-        exclude_inbound=_excluded_ports(obj, metadata.at("annotations").texts()) | _PROXY_PORTS,
+        exclude_inbound=_excluded_ports(obj, annotations, EXCLUDE_INBOUND_ANNOTATION) | _PROXY_PORTS,
+        exclude_outbound=_excluded_ports(obj, annotations, EXCLUDE_OUTBOUND_ANNOTATION),
         workload=workload_of(labels, _controller(metadata)),
         owner=_controller(metadata),
         node=spec.at("nodeName").text(),
@@ -375,14 +378,14 @@ def _probe(port: int, path: Node, obj: _Object) -> set[Probe]:
     return {Probe(port, normal.decode("ascii"))}
 
 
-def _excluded_ports(obj: _Object, annotations: Mapping[str, str]) -> frozenset[int]:
+def _excluded_ports(obj: _Object, annotations: Mapping[str, str], name: str) -> frozenset[int]:
     found = set()
-    for item in annotations.get(EXCLUDE_INBOUND_ANNOTATION, "").split(","):
+    for item in annotations.get(name, "").split(","):
         text = item.strip()
         if text.isascii() and text.isdecimal() and 0 < int(text[:6]) <= 65535:
             found.add(int(text))
         elif text:
-            field = f"metadata.annotations.{EXCLUDE_INBOUND_ANNOTATION}"
+            field = f"metadata.annotations.{name}"
             obj.warn(
                 field, Reason.UNKNOWN_SETTING, f"expected ports from 1 to 65535, got {text!r}; it is ignored"
             )

@@ -84,6 +84,8 @@ class Pod:
     probes: tuple[Probe, ...]
     exclude_inbound: frozenset[int]
     """Ports the redirect leaves alone: callers speak to them in plain."""
+    exclude_outbound: frozenset[int] = frozenset()
+    """Ports that the redirect leaves alone where this pod is the caller."""
     workload: Workload = field(default_factory=Workload)
     owner: tuple[str, str] = ("", "")
     """(kind, name) of the object that manages it; a Deployment's pod has a ReplicaSet here."""

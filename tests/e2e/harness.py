@@ -192,7 +192,7 @@ def load(cluster: Cluster, app: str = "web", **request: Any) -> Iterator[dict[st
     assert not thread.is_alive(), "the load did not end"
 
 
-def _deployment(name: str, *, labels: str = "", env: str = "", annotations: str = "") -> str:
+def deployment(name: str, *, labels: str = "", env: str = "", annotations: str = "") -> str:
     return f"""
 apiVersion: v1
 kind: ServiceAccount
@@ -239,11 +239,11 @@ apiVersion: v1
 kind: Namespace
 metadata: {{name: {NAMESPACE}, labels: {{smi-mesh.io/inject: enabled}}}}
 ---"""
-    + _deployment("web")
-    + _deployment("stranger")
-    + _deployment("api-v1", labels=", part: api", annotations=", smi-mesh.io/access-log: json failures")
-    + _deployment("api-v2", labels=", part: api")
-    + _deployment("db", env="\n        - {name: TCP_PORT, value: '5432'}")
+    + deployment("web")
+    + deployment("stranger")
+    + deployment("api-v1", labels=", part: api", annotations=", smi-mesh.io/access-log: json failures")
+    + deployment("api-v2", labels=", part: api")
+    + deployment("db", env="\n        - {name: TCP_PORT, value: '5432'}")
     + _service("api", "part: api", 8080, "http")
     + _service("api-v1", "app: api-v1", 8080, "http")
     + _service("api-v2", "app: api-v2", 8080, "http")

@@ -95,6 +95,9 @@ def test_the_command(tmp_path: Path) -> None:
     assert (document["reason"], document["port"]) == ("route-not-allowed", 8080)
     assert document["misses"][0]["miss"].startswith("method PUT is not in match read")
     unknown = CliRunner().invoke(main, ["explain", "-f", str(tmp_path), "--denial", "f" * 12])
-    assert (unknown.exit_code, "has the id ffffffffffff" in unknown.stderr) == (1, True)
+    assert (unknown.exit_code, "has the id ffffffffffff" in unknown.stderr) == (6, True)
+    for text in ("x" * 12, "", "0123456789abc"):
+        wrong = CliRunner().invoke(main, ["explain", "-f", str(tmp_path), "--denial", text])
+        assert (wrong.exit_code, "12 hexadecimal" in wrong.stderr) == (2, True)
     both = CliRunner().invoke(main, [*command, "--from", "web.shop"])
     assert (both.exit_code, "or --denial" in both.stderr) == (2, True)

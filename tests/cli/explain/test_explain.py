@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cli.explain.decision import Explanation, Question, explain
+from cli.explain.decision import Explanation, Interception, Question, explain
 from cli.explain.documents import read
 from cli.explain.manifests import Manifests, imagine
 from cli.explain.render import lines, percent, plain
@@ -312,6 +312,7 @@ def test_the_command_answers_in_words_and_points_at_lines(tmp_path: Path) -> Non
     denied = CliRunner().invoke(main, [*command, "DELETE", "/items", "-o", "json"])
     document = json.loads(denied.stdout)
     assert (document["allowed"], document["backends"][0]["probability"]) == (0, 1)
+    assert denied.exit_code == 3
     (verdict,) = document["backends"][0]["verdicts"]
     assert verdict["reason"] == "route-not-allowed"
     assert verdict["misses"] == [
@@ -342,6 +343,82 @@ def test_the_manual_shows_what_the_command_says(tmp_path: Path) -> None:
     answer = shown.partition("-f shop/\n")[2].rstrip()
     assert "DENIED" in answer
     assert said.startswith(answer)
+
+
+UDP_API = BASE.replace("port: 80,", "protocol: UDP, port: 80,").replace(
+    "containerPort: 8080}", "protocol: UDP, containerPort: 8080}"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "to", "code"),
+    [
+        (SHOP + group(READ) + target(ITEMS), "api:80", 0),
+        (SHOP + group(READ), "api:80", 3),
+        (
+            SHOP + V2 + group(READ) + target(ITEMS)
+            + split("[{service: api, weight: 2}, {service: api-v2, weight: 1}]"),
+            "api:80",
+            4,
+        ),
+        (SHOP + split("[{service: api, weight: 0}]"), "api:80", 5),
+        (SHOP, "api:81", 6),
+        (SHOP, "elsewhere.example:80", 6),
+        (SHOP, "api", 2),
+    ],
+)  # fmt: skip
+def test_exit_codes_tell_the_answers_apart(tmp_path: Path, text: str, to: str, code: int) -> None:
+    (tmp_path / "m.yaml").write_text(text)
+    command = ["explain", "--from", "web.shop", "--to", to, "GET", "/items", "-f"]
+    done = CliRunner().invoke(main, [*command, str(tmp_path)])
+    assert done.exit_code == code, done.output
+    assert CliRunner().invoke(main, [*command, str(tmp_path / "gone")]).exit_code == (2 if code == 2 else 1)
+
+
+def excluding(ports: str, text: str = SHOP) -> str:
+    return text.replace(
+        "spec: {template: {spec: {serviceAccountName: web,",
+        f'spec: {{template: {{metadata: {{annotations: {{smi-mesh.io/exclude-outbound-ports: "{ports}"}}}}, '
+        "spec: {serviceAccountName: web,",
+    )
+
+
+def test_a_port_that_the_callers_sidecar_leaves_alone_takes_identity_and_split_away() -> None:
+    rules = V2 + group(READ) + target(ITEMS) + split("[{service: api-v2, weight: 1}]")
+    past = ask(excluding("80") + rules, request())
+    denial = only(past)
+    assert isinstance(denial, Denial)
+    assert (past.peer, denial.reason, past.split) == (None, "no-identity", "")
+    assert [way.service for way in past.ways] == ["shop/api"]
+    assert any("leaves port 80 alone" in text for text in past.assumed)
+    for ports in ("8080", "443,8080"):  # the port that is dialled counts, not the pod's
+        assert ask(excluding(ports) + rules, request()).split == "shop/rollout"
+
+
+def test_where_nothing_is_redirected_excluded_ports_change_nothing() -> None:
+    documents, _ = read("m.yaml", excluding("80") + group(READ) + target(ITEMS))
+    world = imagine(Manifests(tuple(documents))).world
+    question = Question(NamespacedName("shop", "web"), "api", 80, request())
+    answer = explain(world, question, imagined=True, interception=Interception(redirected=False, udp=False))
+    assert answer.passing == 1
+
+
+def test_udp_that_no_sidecar_sees_is_let_through() -> None:
+    documents, _ = read("m.yaml", UDP_API + WEB)
+    world = imagine(Manifests(tuple(documents))).world
+    question = Question(NamespacedName("shop", "web"), "api", 80, udp=True)
+    seen = explain(world, question, imagined=True)
+    assert seen.passing == 0
+    unseen = explain(world, question, imagined=True, interception=Interception(udp=False))
+    assert (unseen.passing, unseen.peer) == (1, None)
+    assert "does not intercept UDP" in unseen.assumed[0]
+
+
+def test_dns_goes_past_sidecars() -> None:
+    answer = ask(UDP_API.replace("port: 80,", "port: 53,") + WEB, port=53, udp=True)
+    denial = only(answer)
+    assert isinstance(denial, Denial)
+    assert denial.reason == "no-identity"
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 
 from cli.errors import Failed
 from cli.explain import live
+from cli.explain.decision import Interception
 from cli.explain.live import observe
 from cli.kube import Kube
 from localmesh.apiserver.server import ApiServer, ApiSettings, start
@@ -37,7 +38,10 @@ def service(name: str) -> dict[str, object]:
 
 def controller(trust_domain: str) -> dict[str, object]:
     labels = {"app": CONTROLLER_NAME}
-    env = [{"name": "SMI_MESH_TRUST_DOMAIN", "value": trust_domain}]
+    env = [
+        {"name": "SMI_MESH_TRUST_DOMAIN", "value": trust_domain},
+        {"name": "SMI_MESH_UDP", "value": "off"},
+    ]
     spec = {"containers": [{"name": "controller", "image": "none", "env": env}]}
     return {
         "apiVersion": "apps/v1",
@@ -75,7 +79,9 @@ async def test_everything_is_listed_page_by_page(server: ApiServer, monkeypatch:
         await kube.apply(controller("shop.example"))
         for name in ("a", "b", "c"):
             await kube.apply(service(name))
-    world = await observe(server.kubeconfig_path, None)
+    observed = await observe(server.kubeconfig_path, None)
+    world = observed.world
+    assert observed.interception == Interception(redirected=True, udp=False)
     assert {NamespacedName("default", name) for name in "abc"} <= world.services.keys()
     assert world.trust_domain == "shop.example"
     assert SYSTEM_NAMESPACE in world.namespaces
