@@ -58,6 +58,8 @@ METRICS_ANNOTATION: Final = "smi-mesh.io/metrics"
 """On a pod: the dialects of its sidecar's metrics, with commas between them."""
 ACCESS_LOG_ANNOTATION: Final = "smi-mesh.io/access-log"
 """On a pod: how its sidecar logs requests, see `access_logging` (default: not at all)."""
+TRACE_SAMPLING_ANNOTATION: Final = "smi-mesh.io/trace-sampling"
+"""On a pod: the share of traces its sidecar begins, or `off`, see `trace_share`."""
 SCRAPE_ANNOTATION: Final = "smi-mesh.io/scrape"
 """Set to the sidecar's metrics port on a pod whose own `prometheus.io/` annotations mean its app."""
 TOKEN_AUDIENCE: Final = "smi-mesh-ca"
@@ -67,6 +69,12 @@ DEFAULT_CLUSTER_DOMAIN: Final = "cluster.local"
 METRICS_DIALECTS: Final = ("istio", "linkerd", "osm", "smi")
 """What a sidecar's metrics can be written in."""
 DEFAULT_METRICS: Final = "istio,smi"
+TRACE_PROTOCOLS: Final = ("otlp", "zipkin")
+"""How spans are sent: OTLP over HTTP in protobuf, or Zipkin's JSON v2."""
+TRACE_FORMS: Final = ("w3c", "b3", "b3-multi")
+"""How a trace that a sidecar begins is told to who comes next; one that comes is told on in its own form."""
+DEFAULT_TRACE_SAMPLING: Final = "1%"
+DEFAULT_TRACE_FORMS: Final = "w3c"
 
 # --- wire vocabulary -------------------------------------------------------------------------
 MESH_SNI_SUFFIX: Final = ".smi-mesh.internal"
@@ -242,6 +250,26 @@ def access_logging(text: str) -> AccessLogging | None:
             f"expected off, or json or clf with failures or a share such as 5%, got {text[:40]!r}"
         )
     return AccessLogging(form, failures, share)
+
+
+def trace_share(text: str) -> float | None:
+    """`1%`, `0%` (joins the traces of others, begins none) or `off` (None): raises ValueError for others."""
+    if text == "off":
+        return None
+    if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,3})?%", text) or float(text[:-1]) > 100:
+        raise ValueError(f"expected off or a share such as 1%, got {text[:40]!r}")
+    return float(text[:-1]) / 100
+
+
+def trace_forms(text: str) -> tuple[str, ...]:
+    """Forms of trace context with commas between them, each once; raises ValueError for what is none."""
+    found = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    for name in found:
+        if name not in TRACE_FORMS:
+            raise ValueError(f"{name[:40]!r} is no form of trace context; there are {', '.join(TRACE_FORMS)}")
+    if not found:
+        raise ValueError(f"expected one or more of {', '.join(TRACE_FORMS)}")
+    return found
 
 
 def pod_dns_san(namespace: str, pod: str) -> str:

@@ -34,6 +34,12 @@ OWN_FIELDS: Final = frozenset(
 )
 """End-to-end fields that proxies take off, lower case. Others can be dropped, too; it takes longer."""
 
+TRACE_FIELDS: Final = frozenset(
+    {b"traceparent", b"tracestate", b"b3"}
+    | {b"x-b3-" + name for name in (b"traceid", b"spanid", b"parentspanid", b"sampled", b"flags")}
+)
+"""Fields that say of which trace a request is part (W3C Trace Context, B3), lower case."""
+
 Fields = list[tuple[bytes, bytes]]
 
 _TCHAR: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
@@ -83,6 +89,7 @@ _NOTED: Final = re.compile(
 )
 """A line worth a look, in a block of lower-case lines; the first three forms need no second one."""
 _LENGTH, _KEEP_ALIVE, _ID = 1, 2, 3
+_TRACE: Final = re.compile(rb"\n(" + _either(sorted(TRACE_FIELDS)) + rb"):([^\r]*+)\r", re.IGNORECASE)
 _NEVER_NOMINATED: Final = _MANAGED | {b"close"}
 _H2C: Final = b"h2c"
 _FEW_FIELDS: Final = 4 * MAX_FIELDS
@@ -163,6 +170,25 @@ class RequestHead(Request):
             self.headers = _fields(self.lines)
             self.unread = False
         return Request.header(self, name)
+
+    def trace_fields(self) -> Fields | None:
+        """The fields of TRACE_FIELDS, names in lower case; None if there is none."""
+        found = _TRACE.search(self.lines)
+        if found is None:
+            return None
+        fields: Fields = []
+        while found is not None:
+            fields.append((found[1].lower(), found[2].strip(b" \t")))
+            found = _TRACE.search(self.lines, found.end())
+        return fields
+
+    def put_trace(self, fields: Fields, instead: bool) -> None:
+        """Have `fields` sent on, `instead` of what TRACE_FIELDS there are."""
+        lines = _without(self.lines, TRACE_FIELDS) if instead else self.lines
+        for name, value in fields:
+            lines += b"%b: %b\r\n" % (name, value)
+        self.lines = lines
+        self.unread = True
 
     def body(self) -> Length | Chunked | None:
         """The framing of the body, None if there is none."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from dataplane.wire.errors import BadMessage, Fault
-from dataplane.wire.http1 import MAX_FIELDS, MAX_HEAD, REQUEST_ID, Fields, RequestHead
+from dataplane.wire.http1 import MAX_FIELDS, MAX_HEAD, REQUEST_ID, TRACE_FIELDS, Fields, RequestHead
 from dataplane.wire.http2.fields import (
     AUTHORITY,
     CONNECTION,
@@ -47,6 +47,14 @@ class StreamRequest(RequestHead):
         self.unread = False
         self.secret = NOTHING
         """Names of fields that must stay out of compression tables on the next hop, too."""
+
+    def trace_fields(self) -> Fields | None:
+        return [pair for pair in self.headers if pair[0] in TRACE_FIELDS] or None
+
+    def put_trace(self, fields: Fields, instead: bool) -> None:
+        if instead:
+            self.headers = [pair for pair in self.headers if pair[0] not in TRACE_FIELDS]
+        self.headers += fields
 
 
 class StreamResponse:

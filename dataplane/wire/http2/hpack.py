@@ -30,7 +30,8 @@ _MOST_OWN: Final = 16
 _NOT_REMEMBERED: Final = (
     SECRET
     | {b"cookie", b"set-cookie", b"www-authenticate", b"x-api-key", b"age", b"grpc-timeout"}
-    | {b"traceparent", b"tracestate", b"x-request-id", b"x-b3-traceid", b"x-b3-spanid", b"b3"}
+    | {b"traceparent", b"tracestate", b"x-request-id", b"b3"}
+    | {b"x-b3-traceid", b"x-b3-spanid", b"x-b3-parentspanid"}
 )
 """Secrets, and what is different each time."""
 _MOST_SEEN: Final = 512
