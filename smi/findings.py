@@ -65,6 +65,9 @@ class Reason(StrEnum):
     UNKNOWN_SETTING = "UnknownSetting"
     """An annotation or a mesh setting has a value that is not one of the documented ones."""
 
+    INVALID_LIMIT = "InvalidLimit"
+    """R15, R16: a part of a Service's annotation about limits has no effect."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class ObjectRef:

@@ -13,17 +13,21 @@ from typing import Final, TypeVar
 
 from smi.policy.snapshot import (
     Backend,
+    CircuitBreaker,
     Cluster,
     Destination,
     Endpoint,
     Grant,
     Inbound,
     InboundPort,
+    Limited,
     Mode,
     Mtls,
+    Outliers,
     PortSet,
     Probe,
     Protocol,
+    RateLimit,
     Regex,
     RouteMatch,
     Split,
@@ -32,6 +36,8 @@ from smi.policy.snapshot import (
 JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
 
 _MAX_PORT: Final = 65535
+_MOST: Final = 1 << 32
+"""Any other number than a weight."""
 _T = TypeVar("_T")
 _E = TypeVar("_E", bound=StrEnum)
 
@@ -54,6 +60,44 @@ def encode_inbound(inbound: Inbound) -> JSON:
         "grants": [_encode_grant(grant) for grant in inbound.grants],
         "ports": [_encode_inbound_port(port) for port in inbound.ports],
         "probes": [{"port": probe.port, "path": probe.path} for probe in inbound.probes],
+        **({"limits": [encode_limit(limit) for limit in inbound.limits]} if inbound.limits else {}),
+    }
+
+
+def encode_limit(limit: RateLimit) -> JSON:
+    """A RateLimit as data."""
+    return {
+        "service": limit.service,
+        "text": limit.text,
+        "what": limit.what.value,
+        "ports": [*sorted(limit.ports)],
+        "count": limit.count,
+        "seconds": limit.seconds,
+        "burst": limit.burst,
+        "per_client": limit.per_client,
+        "source": limit.source,
+        "matches": _encode_matches(limit.matches),
+    }
+
+
+def encode_breaker(breaker: CircuitBreaker) -> JSON:
+    """A CircuitBreaker as data."""
+    outliers = breaker.outliers
+    return {
+        "max_connections": breaker.max_connections,
+        "max_pending": breaker.max_pending,
+        "max_requests": breaker.max_requests,
+        "max_retries": breaker.max_retries,
+        "retry_percent": breaker.retry_percent,
+        "outliers": None
+        if outliers is None
+        else {
+            "consecutive_errors": outliers.consecutive_errors,
+            "consecutive_gateway_errors": outliers.consecutive_gateway_errors,
+            "base_seconds": outliers.base_seconds,
+            "max_seconds": outliers.max_seconds,
+            "max_percent": outliers.max_percent,
+        },
     }
 
 
@@ -149,6 +193,7 @@ def decode_inbound(data: object) -> Inbound:
         grants=_items(fields, "grants", _decode_grant),
         ports=_items(fields, "ports", _decode_inbound_port),
         probes=_items(fields, "probes", _decode_probe),
+        limits=_items(fields, "limits", _decode_limit),
     )
 
 
@@ -167,6 +212,46 @@ def decode_destination(data: object) -> Destination:
 def decode_cluster(data: object) -> Cluster:
     """The Cluster that `encode_cluster` wrote; raises CodecError."""
     return tuple(_decode_endpoint(item) for item in _array(data, "cluster"))
+
+
+def decode_breaker(data: object) -> CircuitBreaker:
+    """The CircuitBreaker that `encode_breaker` wrote; raises CodecError."""
+    fields = _object(data, "breaker")
+    return CircuitBreaker(
+        max_connections=_optional_number(fields, "max_connections", 1),
+        max_pending=_optional_number(fields, "max_pending", 0),
+        max_requests=_optional_number(fields, "max_requests", 1),
+        max_retries=_optional_number(fields, "max_retries", 0),
+        retry_percent=_optional_number(fields, "retry_percent", 0),
+        outliers=None if fields.get("outliers") is None else _decode_outliers(fields["outliers"]),
+    )
+
+
+def _decode_outliers(data: object) -> Outliers:
+    fields = _object(data, "outliers")
+    return Outliers(
+        consecutive_errors=_optional_number(fields, "consecutive_errors", 1),
+        consecutive_gateway_errors=_optional_number(fields, "consecutive_gateway_errors", 1),
+        base_seconds=_seconds(fields, "base_seconds"),
+        max_seconds=_seconds(fields, "max_seconds"),
+        max_percent=_number(fields, "max_percent", 0),
+    )
+
+
+def _decode_limit(data: object) -> RateLimit:
+    fields = _object(data, "limit")
+    return RateLimit(
+        service=_text(fields, "service"),
+        text=_text(fields, "text"),
+        what=_choice(fields, "what", Limited, Limited.REQUESTS),
+        ports=frozenset(_port(port, "ports") for port in _array(fields.get("ports", []), "ports")),
+        count=_number(fields, "count", 1),
+        seconds=_number(fields, "seconds", 1),
+        burst=_number(fields, "burst", 1),
+        per_client=_flag(fields, "per_client"),
+        source=_optional_text(fields, "source"),
+        matches=_decode_matches(fields, "matches"),
+    )
 
 
 def _decode_endpoint(data: object) -> Endpoint:
@@ -303,6 +388,24 @@ def _flag(fields: Mapping[object, object], name: str) -> bool:
     if not isinstance(value, bool):
         raise CodecError(f"{name}: expected true or false, got {_kind(value)}")
     return value
+
+
+def _number(fields: Mapping[object, object], name: str, least: int) -> int:
+    value = fields.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= _MOST:
+        raise CodecError(f"{name}: expected a whole number >= {least}, got {_kind(value)}")
+    return value
+
+
+def _optional_number(fields: Mapping[object, object], name: str, least: int) -> int | None:
+    return None if fields.get(name) is None else _number(fields, name, least)
+
+
+def _seconds(fields: Mapping[object, object], name: str) -> float:
+    value = fields.get(name)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= _MOST:
+        raise CodecError(f"{name}: expected seconds, got {_kind(value)}")
+    return float(value)
 
 
 def _port(value: object, name: str) -> int:

@@ -113,6 +113,66 @@ class InboundPort:
     the shortest name, then the first: the root `api` rather than the leaf `api-v1`."""
 
 
+class Limited(StrEnum):
+    """What a rate limit counts."""
+
+    REQUESTS = "requests"
+    CONNECTIONS = "connections"
+    """Opaque TCP connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """What one pod takes: `burst` at once, and `count` per `seconds` in the long run (R15)."""
+
+    service: str
+    """The Service (`namespace/name`) whose annotation says so."""
+    text: str
+    """The limit as its author may write it, for messages and metrics."""
+    what: Limited
+    ports: frozenset[int]
+    """The pod ports that the Service leads to."""
+    count: int
+    seconds: int
+    burst: int
+    per_client: bool = False
+    """Every caller's identity has a bucket of its own; those without one share one."""
+    source: str | None = None
+    """Holds for the caller with this SPIFFE id only."""
+    matches: tuple[RouteMatch, ...] | None = None
+    """Holds for requests that meet one of these only; None = for all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outliers:
+    """When one of a Service's endpoints is left out for a while (R16)."""
+
+    consecutive_errors: int | None = None
+    """Answers of 5xx, and failures to get an answer, in a row."""
+    consecutive_gateway_errors: int | None = None
+    """The same of 502, 503 and 504 only."""
+    base_seconds: float = 30.0
+    """Times how often it was left out before."""
+    max_seconds: float = 300.0
+    max_percent: int = 10
+    """Of the endpoints, left out at the same time; one may always be."""
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitBreaker:
+    """What one caller's sidecar may have under way to a port of a Service (R16); None = no such bound."""
+
+    max_connections: int | None = None
+    """HTTP/1.1 requests, each of which has a connection of its own, and opaque connections."""
+    max_pending: int | None = None
+    """HTTP/1.1 requests that wait for one of these to end."""
+    max_requests: int | None = None
+    max_retries: int | None = None
+    retry_percent: int | None = None
+    """Retries in percent of the requests under way; three are always allowed."""
+    outliers: Outliers | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Inbound:
     """Everything one pod's proxy enforces on traffic to its pod."""
@@ -129,6 +189,8 @@ class Inbound:
     """Sorted by target."""
     ports: tuple[InboundPort, ...] = ()
     probes: tuple[Probe, ...] = ()
+    limits: tuple[RateLimit, ...] = ()
+    """All of them hold, whichever Service a caller used."""
 
 
 @dataclass(frozen=True, slots=True)

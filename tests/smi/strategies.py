@@ -8,16 +8,20 @@ from smi.policy.access import Peer
 from smi.policy.match import Request
 from smi.policy.snapshot import (
     Backend,
+    CircuitBreaker,
     Destination,
     Endpoint,
     Grant,
     Inbound,
     InboundPort,
+    Limited,
     Mode,
     Mtls,
+    Outliers,
     PortSet,
     Probe,
     Protocol,
+    RateLimit,
     Regex,
     RouteMatch,
     Split,
@@ -59,6 +63,37 @@ grants = st.builds(
     udp=st.none() | port_sets,
     http=st.none() | match_tuples,
 )
+limits = st.builds(
+    RateLimit,
+    service=keys,
+    text=st.just("1/s"),
+    what=st.sampled_from(Limited),
+    ports=st.frozensets(ports, max_size=2),
+    count=st.integers(1, 100),
+    seconds=st.sampled_from([1, 60]),
+    burst=st.integers(1, 100),
+    per_client=st.booleans(),
+    source=st.none() | identities,
+    matches=st.none() | match_tuples,
+)
+_some = st.none() | st.integers(1, 100)
+breakers = st.builds(
+    CircuitBreaker,
+    max_connections=_some,
+    max_pending=_some,
+    max_requests=_some,
+    max_retries=_some,
+    retry_percent=_some,
+    outliers=st.none()
+    | st.builds(
+        Outliers,
+        consecutive_errors=_some,
+        consecutive_gateway_errors=_some,
+        base_seconds=st.floats(0, 60),
+        max_seconds=st.floats(0, 600),
+        max_percent=st.integers(0, 100),
+    ),
+)
 inbounds = st.builds(
     Inbound,
     pod=st.just("shop/api-1"),
@@ -69,6 +104,7 @@ inbounds = st.builds(
     grants=st.lists(grants, max_size=4).map(tuple),
     ports=st.lists(st.builds(InboundPort, ports, st.sampled_from(Protocol)), max_size=2).map(tuple),
     probes=st.lists(st.builds(Probe, ports, st.sampled_from(PATHS)), max_size=2).map(tuple),
+    limits=st.lists(limits, max_size=2).map(tuple),
 )
 peers = st.none() | st.builds(Peer, identities, st.none() | pods)
 requests = st.builds(

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from smi.policy.access import compile_access
 from smi.policy.codec import (
     CodecError,
+    decode_breaker,
     decode_cluster,
     decode_destination,
     decode_inbound,
+    encode_breaker,
     encode_cluster,
     encode_destination,
     encode_inbound,
@@ -28,6 +30,7 @@ CODECS: list[tuple[Any, Callable[[Any], Any], Callable[[object], Any]]] = [
     (s.inbounds, encode_inbound, decode_inbound),
     (s.destinations, encode_destination, decode_destination),
     (s.clusters, encode_cluster, decode_cluster),
+    (s.breakers, encode_breaker, decode_breaker),
 ]
 
 
