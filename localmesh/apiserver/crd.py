@@ -5,14 +5,16 @@ Pure functions; who acts on them is `definitions`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+from localmesh.apiserver import rules
 from localmesh.apiserver.errors import Cause, invalid_value, required
 from localmesh.apiserver.jsonpath import JsonPath, JsonPathError
 from localmesh.apiserver.jsonvalue import JsonObject, child, clone_object, dumps
 from localmesh.apiserver.metadata import now_text
 from localmesh.apiserver.registry import Resource, version_priority
-from localmesh.apiserver.structural import CustomVersion, ScalePaths, rules
+from localmesh.apiserver.structural import CustomVersion, ScalePaths
 
 KEY = "customresourcedefinitions.apiextensions.k8s.io"
 CLEANUP_FINALIZER = "customresourcecleanup.apiextensions.k8s.io"
@@ -56,7 +58,7 @@ def _version(version: JsonObject) -> CustomVersion:
         columns=tuple(version.get("additionalPrinterColumns") or ()),
         selectable=frozenset(row["jsonPath"].lstrip(".") for row in version.get("selectableFields") or ()),
         warning=warning,
-        has_rules=next(rules(schema), None) is not None,
+        rules=rules.read(schema),
     )
 
 
@@ -113,6 +115,7 @@ def _validate_version(version: JsonObject, path: str) -> list[Cause]:
             invalid_value(f"{where}.type", dumps(schema.get("type")).decode(), "must be object at the root")
         )
     causes += _structural(schema, where)
+    causes += _validate_rules(schema, where)
     for position, column in enumerate(version.get("additionalPrinterColumns") or []):
         try:
             JsonPath(column.get("jsonPath") or "")
@@ -120,6 +123,30 @@ def _validate_version(version: JsonObject, path: str) -> list[Cause]:
             field = f"{path}.additionalPrinterColumns[{position}].jsonPath"
             causes.append(invalid_value(field, dumps(column.get("jsonPath")).decode(), str(error)))
     return causes
+
+
+def _validate_rules(schema: JsonObject, where: str) -> list[Cause]:
+    causes = []
+    for path, rule in rules.each(schema, where):
+        for name in ("rule", "messageExpression"):
+            expression = rule.get(name)
+            if (name == "rule" or expression) and not rules.unsupported(str(expression or "")):
+                try:
+                    rules.compiled(str(expression or ""))
+                except rules.ExpressionError as error:
+                    shown = dumps(expression).decode()
+                    causes.append(invalid_value(f"{path}.{name}", shown, f"compilation failed: {error}"))
+    return causes
+
+
+def unchecked_rules(definition: JsonObject) -> Iterator[str]:
+    """A warning for every rule that needs what is not supported here."""
+    for position, version in enumerate(child(definition, "spec").get("versions") or []):
+        schema = child(version, "schema").get("openAPIV3Schema")
+        for path, rule in rules.each(schema, f"spec.versions[{position}].schema.openAPIV3Schema"):
+            missing = rules.unsupported(str(rule.get("rule") or ""))
+            if missing:
+                yield f"{path} is not checked: localmesh does not support {missing}"
 
 
 def _structural(schema: Any, path: str) -> list[Cause]:

@@ -29,7 +29,7 @@ from localmesh.apiserver.errors import (
     revision_too_large,
     success,
 )
-from localmesh.apiserver.jsonvalue import JsonObject, clone_object, dumps, loads, lookup
+from localmesh.apiserver.jsonvalue import JsonObject, child, clone_object, dumps, loads, lookup
 from localmesh.apiserver.registry import Registry, Resource
 from localmesh.apiserver.store import ChangedError, Item, Key, Store
 
@@ -216,7 +216,10 @@ class Rest:
             if resource.is_custom:
                 name = lookup(obj, "metadata", "name") or ""
                 cause = invalid_value("kind", f'"{kind}"', f"must be {resource.kind}")
-                raise invalid(str(kind), resource.group, str(name), [cause])
+                # Upstream judges the rest too, without the defaults, which another kind does not get.
+                whole = {**obj, "metadata": dict(child(obj, "metadata"))}
+                causes = [cause, *self._strategy.validate(target, whole, None)]
+                raise invalid(str(kind), resource.group, str(name), causes)
             raise bad_request(f'{kind} in version "{target.version}" cannot be handled as a {resource.kind}')
         obj["apiVersion"], obj["kind"] = wanted, resource.kind
         meta = obj.get("metadata")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 
-from localmesh.apiserver import conversion, crd, defaults, definitions, structural, types, validate
+from localmesh.apiserver import conversion, crd, defaults, definitions, rules, structural, types, validate
 from localmesh.apiserver.allocate import ServiceAllocator
 from localmesh.apiserver.call import Call, Target
 from localmesh.apiserver.callout import Callout, CalloutError
@@ -41,6 +41,9 @@ class KindStrategy:
             result = self._decode_custom(resource.schema_of(target.version), obj, unknown)
         else:
             result = self._decode_builtin(resource, target.version, obj, unknown)
+        if resource.key == crd.KEY and not target.subresource:
+            for text in crd.unchecked_rules(result):
+                call.warn(text)
         if unknown:
             _report(resource, target.version, unknown, call)
         return result
@@ -173,9 +176,11 @@ def _validate_custom(target: Target, obj: JsonObject, old: JsonObject | None) ->
     causes += _validate_scale(version, obj)
     # Duplicates in a list are found apart from the schema upstream, and do not keep rules from being checked.
     incomplete = any(cause.reason != "FieldValueDuplicate" for cause in causes)
-    if (incomplete or not obj["metadata"].get("name")) and version.has_rules and old is None:
-        causes.append(_RULES_SKIPPED)
-    return causes
+    if version.rules is None:
+        return causes
+    if not incomplete and obj["metadata"].get("name"):
+        return causes + list(rules.broken(obj, version.rules, old))[: structural.MAX_CAUSES]
+    return [*causes, _RULES_SKIPPED] if old is None else causes
 
 
 def _validate_scale(version: CustomVersion, obj: JsonObject) -> list[Cause]:

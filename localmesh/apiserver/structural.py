@@ -1,8 +1,7 @@
 """Structural schemas of custom resources: prune what they do not name, fill in defaults, validate the rest.
 
 Pure functions over JSON. Messages and reasons follow upstream's (recorded cases: kubernetes-api.md,
-Appendix E). CEL rules (x-kubernetes-validations) are not evaluated here; `rules` finds them so that callers
-can say so.
+Appendix E). CEL rules (x-kubernetes-validations) are `rules`' business.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
+from localmesh.apiserver import rules
 from localmesh.apiserver.errors import Cause, not_supported, required
 from localmesh.apiserver.jsonvalue import JsonObject, clone, dumps
 
@@ -22,7 +22,6 @@ Unknown = Callable[[str], None]
 _PRESERVE = "x-kubernetes-preserve-unknown-fields"
 _EMBEDDED = "x-kubernetes-embedded-resource"
 _INT_OR_STRING = "x-kubernetes-int-or-string"
-_RULES = "x-kubernetes-validations"
 _ENVELOPE = ("apiVersion", "kind", "metadata")
 MAX_CAUSES = 100
 """Causes reported for one object; more would not help anybody."""
@@ -49,20 +48,8 @@ class CustomVersion:
     selectable: frozenset[str]
     warning: str = ""
     """Shown to every client of a deprecated version."""
-    has_rules: bool = False
-    """The schema has CEL rules somewhere."""
-
-
-def rules(schema: Any) -> Iterator[JsonObject]:
-    """Every CEL rule anywhere in a schema."""
-    if isinstance(schema, dict):
-        yield from (rule for rule in schema.get(_RULES) or () if isinstance(rule, dict))
-        for key, value in schema.items():
-            if key != _RULES:
-                yield from rules(value)
-    elif isinstance(schema, list):
-        for item in schema:
-            yield from rules(item)
+    rules: rules.Node | None = None
+    """The schema's CEL rules, None without any."""
 
 
 # --- pruning -------------------------------------------------------------------------------------

@@ -24,13 +24,10 @@ JSON, MERGE = "application/json", "application/merge-patch+json"
 STRATEGIC, JSON_PATCH = "application/strategic-merge-patch+json", "application/json-patch+json"
 APPLY = "application/apply-patch+yaml"
 
-NO_CEL = "CEL rules are not evaluated yet (kubernetes-api.md 4.4); the object is otherwise judged the same"
 NO_OWNERSHIP = "server-side apply merges without ownership: no conflicts, nothing removed on the next apply"
 FOLLOWS = "differs only as a consequence of the CEL or apply cases before it"
 
 DIFFERENT: dict[str, str] = {
-    "CEL fail": NO_CEL,
-    "wrong kind": NO_CEL,
     "ssa conflict": NO_OWNERSHIP,
     "ssa force": NO_OWNERSHIP,
     "ssa m1 drop items": NO_OWNERSHIP,
