@@ -25,7 +25,7 @@ from smi.policy.codec import (
     encode_inbound,
 )
 from smi.policy.snapshot import Backend, Cluster, Destination, Inbound, Protocol, Split
-from smi.policy.split import DestinationTable, Picker, compile_destination, eligible
+from smi.policy.split import DestinationTable, Picker, compile_destination, takers
 
 ANSWER_SECONDS: Final = 2.0
 """How long `require` waits for the controller's answer to a first use."""
@@ -63,9 +63,9 @@ class Endpoints:
         self.clusters = clusters
         self.epoch += 1
 
-    def ready(self, key: str) -> bool:
-        """True if the cluster has at least one ready endpoint (S7)."""
-        return bool(self.clusters.get(key))
+    def of(self, key: str) -> Cluster:
+        """Empty for a cluster that is not known."""
+        return self.clusters.get(key, ())
 
 
 class Tally:
@@ -123,7 +123,7 @@ class Turns:
         return backend
 
     def _refresh(self) -> None:
-        able = eligible(self.split, self._endpoints.ready)
+        able = takers(self.split, self._endpoints.of)
         self._chosen = tuple((backend, self.tallies[backend.service]) for backend in able)
         self._skipped = tuple(
             self.tallies[backend.service]
@@ -214,7 +214,7 @@ class State:
         return False
 
     def cluster(self, key: str) -> Cluster:
-        """Ready endpoints of a cluster; empty if there is none, or no such cluster."""
+        """Endpoints of a cluster; empty if there is none, or no such cluster."""
         return self._endpoints.clusters.get(key, ())
 
     async def require(self, key: str, seconds: float = ANSWER_SECONDS) -> Target:

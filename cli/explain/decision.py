@@ -24,7 +24,7 @@ from smi.names import EXCLUDE_OUTBOUND_ANNOTATION, UDP_KEY, NamespacedName, Serv
 from smi.policy.access import AccessTable, Denial, DenialReason, Peer, Permit, compile_access
 from smi.policy.match import Request, compile_matches
 from smi.policy.snapshot import Destination, Endpoint, Grant, Inbound, Mode, Protocol, RouteMatch, Split
-from smi.policy.split import Via, choose, compile_destination, eligible
+from smi.policy.split import Via, choose, compile_destination, takers
 
 TCP: Final = "tcp"
 UDP: Final = "udp"
@@ -342,7 +342,7 @@ def _route(answer: Explanation, asking: Asking, *, sidecar: bool) -> Explanation
         return _to_root(answer, asking)
     split = chosen.split
     answer = replace(answer, split=split.name, split_match=_met(split, asking.request))
-    backends = eligible(split, lambda cluster: bool(cluster_of(asking.snapshot, cluster)))
+    backends = takers(split, lambda cluster: cluster_of(asking.snapshot, cluster))
     answer = replace(
         answer, left_out=tuple(_left_out(answer, asking.snapshot, {b.service for b in backends}))
     )

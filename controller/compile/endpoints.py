@@ -31,7 +31,7 @@ class ServiceEndpoints:
     """Everything the pods and slices of one Service come to."""
 
     clusters: tuple[tuple[str, Cluster], ...]
-    """(destination key, ready endpoints) of every Service port, empty ones too."""
+    """(destination key, endpoints that take calls) of every Service port, empty ones too."""
     targets: tuple[Target, ...]
     headless: tuple[tuple[str, str], ...]
     """(`pod ip:pod port`, destination key) of a headless Service (S4)."""
@@ -64,7 +64,7 @@ def endpoint_of(pod: Pod, ip: str, port: int, trust_domain: str) -> Endpoint:
     """A pod's port as callers reach it: by mTLS if the pod is meshed and the port is not excluded."""
     meshed = pod.meshed and port not in pod.exclude_inbound
     identity = identity_of(pod, trust_domain) if meshed else None
-    return Endpoint(ip, port, str(pod.name), identity, str(pod.workload))
+    return Endpoint(ip, port, str(pod.name), identity, str(pod.workload), leaving=pod.terminating)
 
 
 def compile_endpoints(world: World, before: tuple[World, Endpoints] | None = None) -> Endpoints:
@@ -159,6 +159,8 @@ class _Address:
     ip: str
     pod: Pod | None
     ready: bool
+    leaving: bool
+    """Not ready any more because it is about to end, but still serving."""
     hostname: str
 
 
@@ -178,6 +180,7 @@ class _Join:
         found: dict[str, set[Endpoint]] = {
             destination_key(service.name, port.port, port.transport): set() for port in counted_ports(service)
         }
+        leaving: defaultdict[str, set[Endpoint]] = defaultdict(set)
         headless: set[tuple[str, str]] = set()
         hosts: set[tuple[tuple[str, ...], str]] = set()
         for address, port, number in self._reachable(service, touches):
@@ -185,6 +188,8 @@ class _Join:
             endpoint = self._endpoint(address, number)
             if address.ready:
                 found[key].add(endpoint)
+            elif address.leaving:
+                leaving[key].add(endpoint)
             if endpoint.pod is not None:
                 declared = InboundPort(number, port.protocol, str(service.name))
                 targets.add(Target(endpoint.pod, declared, port.port))
@@ -196,7 +201,8 @@ class _Join:
                         )
         return ServiceEndpoints(
             clusters=tuple(
-                (key, tuple(sorted(endpoints, key=_endpoint_order))) for key, endpoints in found.items()
+                (key, tuple(sorted(endpoints or leaving[key], key=_endpoint_order)))
+                for key, endpoints in found.items()
             ),
             targets=tuple(sorted(targets, key=_target_order)),
             headless=tuple(sorted(headless)),
@@ -234,8 +240,9 @@ class _Join:
                 pod = self.pods_by_ip.get(entry.address)
             if pod is not None and _second_family(entry.address, pod):
                 continue
-            ready = entry.ready and not (pod is not None and pod.terminating)
-            yield _Address(entry.address, pod, ready, entry.hostname)
+            terminating = pod is not None and pod.terminating
+            ready = entry.ready and not terminating
+            yield _Address(entry.address, pod, ready, entry.serving and terminating, entry.hostname)
 
     def _selected(self, service: Service) -> Iterator[tuple[_Address, Port, int]]:
         """A Service that no slice has been written for yet, by its selector."""
@@ -250,7 +257,8 @@ class _Join:
                     port.target if isinstance(port.target, int) else dict(pod.named_ports).get(port.target)
                 )
                 if number:
-                    yield _Address(ip, pod, pod.ready and not pod.terminating, ""), port, number
+                    ready, leaving = pod.ready and not pod.terminating, pod.ready and pod.terminating
+                    yield _Address(ip, pod, ready, leaving, ""), port, number
 
     def _pods_of(self, namespace: str) -> Iterable[Pod]:
         if self._pods_in is None:

@@ -260,10 +260,13 @@ def _slice_endpoint(node: Node, namespace: str) -> SliceEndpoint | None:
     pod = target.at("name").text() if target.at("kind").text() == "Pod" else ""
     if not address:
         return None
+    # "A nil value should be interpreted as true"; a nil `serving` defers to `ready` (discovery/v1
+    # EndpointConditions).
+    ready = node.at("conditions", "ready").truth(default=True)
     return SliceEndpoint(
         address=address,
-        # "A nil value should be interpreted as true" (discovery/v1 EndpointConditions).
-        ready=node.at("conditions", "ready").truth(default=True),
+        ready=ready,
+        serving=node.at("conditions", "serving").truth(default=ready),
         pod=NamespacedName(target.at("namespace").text() or namespace, pod) if pod else None,
         hostname=node.at("hostname").text(),
     )

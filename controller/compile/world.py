@@ -103,6 +103,8 @@ class SlicePort:
 class SliceEndpoint:
     address: str
     ready: bool
+    serving: bool
+    """It would answer: ready but for being about to end."""
     pod: NamespacedName | None
     hostname: str
 

@@ -1,7 +1,8 @@
 """Services → Endpoints and EndpointSlices, from pods; and slices for Endpoints that people write themselves.
 
-A pod is an endpoint as long as it is not terminating; it is a ready one while its Ready condition is True (or
-the Service publishes unready addresses). `subsets` and `slices` are pure. Unlike upstream 127/8 addresses are
+A pod is an endpoint as long as it has an address and runs; it is a ready one while its Ready condition is
+True (or the Service publishes unready addresses) and it is not terminating. Slices go on saying of a
+terminating pod whether it serves; `subsets` leaves it out. Both are pure. Unlike upstream 127/8 addresses are
 allowed: they are the pods of loopback mode.
 """
 
@@ -65,7 +66,6 @@ def chosen_pods(service: Mapping[str, Any], pods: Iterable[Mapping[str, Any]]) -
         if selector <= (pod["metadata"].get("labels") or {}).items()
         and (pod.get("status") or {}).get("podIP")
         and (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
-        and not is_terminating(pod)
     ]
     return sorted(found, key=lambda pod: str(pod["metadata"]["name"]))
 
@@ -104,7 +104,8 @@ def _port_json(ports: Ports) -> list[dict[str, Any]]:
 def subsets(service: Mapping[str, Any], pods: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """`subsets` of the Endpoints object."""
     out = []
-    for ports, group in sorted(_by_ports(service, pods).items()):
+    staying = [pod for pod in pods if not is_terminating(pod)]
+    for ports, group in sorted(_by_ports(service, staying).items()):
         subset: dict[str, Any] = {}
         for key, wanted in (("addresses", True), ("notReadyAddresses", False)):
             rows = []
@@ -142,10 +143,11 @@ def slices(service: Mapping[str, Any], pods: list[Mapping[str, Any]]) -> dict[st
 
 
 def _endpoint(service: Mapping[str, Any], pod: Mapping[str, Any]) -> dict[str, Any]:
-    ready = _is_published(service, pod)
+    leaving, published = is_terminating(pod), bool(service["spec"].get("publishNotReadyAddresses"))
+    ready = published or (is_ready(pod) and not leaving)
     row: dict[str, Any] = {
         "addresses": [pod["status"]["podIP"]],
-        "conditions": {"ready": ready, "serving": is_ready(pod), "terminating": False},
+        "conditions": {"ready": ready, "serving": is_ready(pod), "terminating": leaving},
         "nodeName": pod["spec"].get("nodeName"),
         "targetRef": _reference(pod),
     }

@@ -121,6 +121,7 @@ def encode_cluster(cluster: Cluster) -> JSON:
             "pod": endpoint.pod,
             "identity": endpoint.identity,
             **({"workload": endpoint.workload} if endpoint.workload else {}),
+            **({"leaving": True} if endpoint.leaving else {}),
         }
         for endpoint in cluster
     ]
@@ -262,6 +263,7 @@ def _decode_endpoint(data: object) -> Endpoint:
         pod=_optional_text(fields, "pod"),
         identity=_optional_text(fields, "identity"),
         workload=_optional_text(fields, "workload") or "",
+        leaving=_flag(fields, "leaving"),
     )
 
 

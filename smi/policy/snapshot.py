@@ -236,7 +236,7 @@ class Destination:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Endpoint:
-    """One ready endpoint. `port` is the pod's port (targetPort)."""
+    """One endpoint that takes calls. `port` is the pod's port (targetPort)."""
 
     ip: str
     port: int
@@ -246,9 +246,11 @@ class Endpoint:
     """SPIFFE id that must be in the peer's certificate; None = not meshed, spoken to in plain."""
     workload: str = ""
     """What the pod is an instance of (`smi.names.Workload`), for telemetry only."""
+    leaving: bool = False
+    """Its pod is being deleted but still serves: one of a cluster that has no ready endpoint (S7)."""
 
 
 Cluster = tuple[Endpoint, ...]
-"""Ready endpoints of one key, sorted."""
+"""Endpoints of one key, sorted: the ready ones, or, where there are none, those that are leaving."""
 
 PASSTHROUGH = Destination()

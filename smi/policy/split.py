@@ -13,7 +13,7 @@ from math import gcd
 from typing import Final
 
 from smi.policy.match import CompiledMatch, Request, compile_matches
-from smi.policy.snapshot import Backend, Destination, Split
+from smi.policy.snapshot import Backend, Cluster, Destination, Split
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,18 @@ def eligible(split: Split, ready: Callable[[str], bool]) -> tuple[Backend, ...]:
     Empty means 503, or the root's endpoints where `split.fallback_root` says so (S8, R5).
     """
     return tuple(backend for backend in split.backends if backend.weight > 0 and ready(backend.cluster))
+
+
+def takers(split: Split, cluster: Callable[[str], Cluster]) -> tuple[Backend, ...]:
+    """The backends that get calls, by the endpoints that `cluster` gives for a key (S7).
+
+    Those with ready endpoints; if there is none, those whose last endpoints are leaving but still serve.
+    """
+
+    def lasting(key: str) -> bool:
+        return any(not endpoint.leaving for endpoint in cluster(key))
+
+    return eligible(split, lasting) or eligible(split, lambda key: bool(cluster(key)))
 
 
 class Picker:

@@ -132,7 +132,12 @@ destinations = st.builds(
 )
 clusters = st.lists(
     st.builds(
-        Endpoint, ip=st.just("10.0.0.1"), port=ports, pod=st.none() | pods, identity=st.none() | identities
+        Endpoint,
+        ip=st.just("10.0.0.1"),
+        port=ports,
+        pod=st.none() | pods,
+        identity=st.none() | identities,
+        leaving=st.booleans(),
     ),
     max_size=3,
 ).map(tuple)

@@ -10,8 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from smi.policy.match import Request
-from smi.policy.snapshot import Backend, Destination, RouteMatch, Split
-from smi.policy.split import ROOT, Picker, Via, choose, compile_destination, eligible
+from smi.policy.snapshot import Backend, Destination, Endpoint, RouteMatch, Split
+from smi.policy.split import ROOT, Picker, Via, choose, compile_destination, eligible, takers
 from tests.smi import strategies as s
 
 
@@ -117,6 +117,21 @@ def test_s7_backends_without_endpoints_or_weight_are_skipped() -> None:
     whole = Split("s/split", None, BACKENDS)
     assert eligible(whole, lambda cluster: True) == (BACKENDS[0], BACKENDS[2])
     assert eligible(whole, lambda cluster: cluster == "s/c:80") == (BACKENDS[2],)
+
+
+def test_s7_who_is_leaving_is_asked_only_when_nobody_else_is_left() -> None:
+    whole = Split("s/split", None, BACKENDS)
+    ready, leaving = (Endpoint("10.0.0.1", 80),), (Endpoint("10.0.0.2", 80, leaving=True),)
+    first, last = BACKENDS[0], BACKENDS[2]
+    for clusters, expected in (
+        ((ready, ready), (first, last)),
+        ((leaving, ready), (last,)),
+        ((leaving, ()), (first,)),
+        ((leaving, leaving), (first, last)),
+        (((), ()), ()),
+    ):
+        known = dict(zip((first.cluster, last.cluster), clusters, strict=True))
+        assert takers(whole, lambda key, known=known: known[key]) == expected  # type: ignore[misc]
 
 
 def test_s8_nobody_left_is_an_empty_tuple() -> None:

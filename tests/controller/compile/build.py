@@ -79,10 +79,18 @@ def pod(
     }
 
 
-def endpoint(pod_name: str, ip: str, *, ready: bool = True, ns: str = "shop", hostname: str = "") -> Obj:
+def endpoint(
+    pod_name: str,
+    ip: str,
+    *,
+    ready: bool = True,
+    ns: str = "shop",
+    hostname: str = "",
+    serving: bool | None = None,
+) -> Obj:
     found: Obj = {
         "addresses": [ip],
-        "conditions": {"ready": ready},
+        "conditions": {"ready": ready} | ({} if serving is None else {"serving": serving}),
         "targetRef": {"kind": "Pod", "name": pod_name, "namespace": ns},
     }
     if hostname:

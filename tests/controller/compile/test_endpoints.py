@@ -69,16 +69,63 @@ def test_a_slice_ahead_of_or_behind_its_pod_waits(ip: str | None) -> None:
     assert found.clusters == {"shop/api:80": ()}
 
 
+def leaving_pod(name: str, ip: str) -> build.Obj:
+    pod = build.pod(name, ip)
+    pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    return pod
+
+
+@pytest.mark.parametrize(
+    ("conditions", "who"),
+    [
+        ([(True, None), (True, None)], "api-0"),  # the slice does not say yet that api-1 leaves
+        ([(True, None), (False, True)], "api-0"),
+        ([(False, None), (False, True)], "api-1"),  # the last one goes on until there is another
+        ([(False, None), (True, None)], "api-1"),  # and the slice may be behind the pods either way
+        ([(False, None), (False, False)], None),
+        ([(False, None), (False, None)], None),
+    ],
+)
+def test_who_leaves_is_asked_only_where_nobody_is_ready(
+    conditions: list[tuple[bool, bool | None]], who: str | None
+) -> None:
+    (ready_0, _), (ready_1, serving_1) = conditions
+    found = joined(
+        build.service("api"),
+        build.pod("api-0", "10.1.0.1"),
+        leaving_pod("api-1", "10.1.0.2"),
+        build.endpoint_slice(
+            "api",
+            [
+                build.endpoint("api-0", "10.1.0.1", ready=ready_0),
+                build.endpoint("api-1", "10.1.0.2", ready=ready_1, serving=serving_1),
+            ],
+        ),
+    )
+    expected = [(f"shop/{who}", who == "api-1")] if who else []
+    assert [(known.pod, known.leaving) for known in found.clusters["shop/api:80"]] == expected
+
+
+def test_a_service_without_slices_keeps_its_last_pod_too() -> None:
+    found = joined(build.service("api", selector={"app": "api"}), leaving_pod("api-1", "10.1.0.2"))
+    assert found.clusters == {"shop/api:80": ()}  # another app's
+    pod = leaving_pod("api-1", "10.1.0.2")
+    pod["metadata"]["labels"]["app"] = "api"
+    found = joined(build.service("api", selector={"app": "api"}), pod)
+    assert [known.leaving for known in found.clusters["shop/api:80"]] == [True]
+
+
 def test_who_is_not_ready_gets_nothing_but_declares_its_ports() -> None:
-    leaving = build.pod("api-1", "10.1.0.2")
-    leaving["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     found = joined(
         build.service("api", [{"port": 80, "targetPort": 8080, "name": "http"}]),
         build.pod("api-0", "10.1.0.1"),
-        leaving,
+        leaving_pod("api-1", "10.1.0.2"),
         build.endpoint_slice(
             "api",
-            [build.endpoint("api-0", "10.1.0.1", ready=False), build.endpoint("api-1", "10.1.0.2")],
+            [
+                build.endpoint("api-0", "10.1.0.1", ready=False),
+                build.endpoint("api-1", "10.1.0.2", ready=False, serving=False),
+            ],
             [{"port": 8080, "name": "http"}],
         ),
     )

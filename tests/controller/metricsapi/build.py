@@ -51,7 +51,7 @@ def deployed(text: str, deployment: str, **rest: Any) -> Pod:
 
 
 def slice_of(service: str, *pods: str) -> EndpointSlice:
-    endpoints = tuple(SliceEndpoint("10.0.0.1", True, name(one), "") for one in pods)
+    endpoints = tuple(SliceEndpoint("10.0.0.1", True, True, name(one), "") for one in pods)
     return EndpointSlice(name(f"{service}-x"), name(service), (), endpoints)
 
 

@@ -48,13 +48,31 @@ async def test_ready_pods_become_ready_endpoints(api: Api, kubelet: Kubelet) -> 
     assert subset["ports"] == [{"name": "http", "port": 8080, "protocol": "TCP"}]
 
 
-async def test_terminating_pod_is_no_endpoint_at_once(api: Api, kubelet: Kubelet) -> None:
+async def test_terminating_pod_is_no_ready_endpoint_at_once(api: Api, kubelet: Kubelet) -> None:
+    """discovery/v1 EndpointConditions: a slice says of a terminating pod whether it still serves."""
     await api.create("services", "default", service())
     await kubelet.ready(await api.create("pods", "default", web_pod("one")))
     await wait_until(lambda: len(endpoints(api)) == 1, "an endpoint")
     await api.delete("pods", "default", "one")
     assert "deletionTimestamp" in (await api.get("pods", "default", "one"))["metadata"]
-    await wait_until(lambda: endpoints(api) == [], "gone while the pod still ends")
+    await wait_until(
+        lambda: endpoints(api) == [("10.1.0.1", 8080, False)], "not ready while the pod still ends"
+    )
+    (item,) = api._rest.store.items("endpointslices.discovery.k8s.io", "default")
+    (endpoint,) = item.value["endpoints"]
+    assert endpoint["conditions"] == {"ready": False, "serving": True, "terminating": True}
+    assert (await api.get("endpoints", "default", "web")).get("subsets", []) == []
+    await kubelet.ready(await api.get("pods", "default", "one"), ready=False)
+    await wait_until(
+        lambda: (
+            not api._rest.store.items("endpointslices.discovery.k8s.io", "default")[0].value["endpoints"][0][
+                "conditions"
+            ]["serving"]
+        ),
+        "its app has ended",
+    )
+    await api.delete("pods", "default", "one", grace_seconds=0)
+    await wait_until(lambda: endpoints(api) == [], "gone with the pod")
 
 
 async def test_named_port_may_differ_per_pod(api: Api, kubelet: Kubelet) -> None:
