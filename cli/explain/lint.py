@@ -217,7 +217,9 @@ def _unused(world: World, snapshot: Snapshot) -> Iterator[Said]:
     )
     for known in objects:
         if known.ref not in users:
-            by = "TrafficTarget" if not isinstance(known, HTTPRouteGroup) else "TrafficTarget or TrafficSplit"
+            by = "TrafficTarget"
+            if isinstance(known, HTTPRouteGroup):
+                by = "TrafficTarget, TrafficSplit or rate limit of a Service"
             yield known.ref, Level.NOTE, Check.UNUSED, f"no {by} refers to it", "metadata.name"
     for name, group in world.route_groups.items():
         wanted = _wanted_matches(world, name)
@@ -234,6 +236,12 @@ def _wanted_matches(world: World, group: NamespacedName) -> set[str] | None:
     for split in world.splits.values():
         if split.namespace == group.namespace and any(ref.name == group.name for ref in split.matches or ()):
             return None
+    for service in world.services.values():
+        for order in service.limits.rates:
+            if order.route is not None and order.route.group == group:
+                if not order.route.match:
+                    return None
+                wanted.add(order.route.match)
     for target in world.targets.values():
         for rule in target.rules:
             if (rule.kind, target.namespace, rule.name) == ("HTTPRouteGroup", group.namespace, group.name):

@@ -28,7 +28,7 @@ def compile(world: World, previous: Snapshot | None = None) -> Snapshot:  # noqa
     )
     policy = before.policy if before is not None and same_policy else compile_policy(world)
     endpoints = compile_endpoints(world, (before.world, before.endpoints) if before is not None else None)
-    enforcement = enforce(policy.rules, world, endpoints)
+    enforcement = enforce(policy.rules, policy.rates, world, endpoints)
     findings = tuple(sorted({*world.findings, *policy.findings, *enforcement.findings}))
     conditions = _conditions(world, policy, enforcement, findings)
     addresses = _addresses(policy, endpoints)
@@ -36,6 +36,7 @@ def compile(world: World, previous: Snapshot | None = None) -> Snapshot:  # noqa
         inbound=enforcement.inbound,
         destinations=policy.destinations,
         clusters=endpoints.clusters,
+        breakers=policy.breakers,
         addresses=addresses,
         pods_by_ip=endpoints.pods_by_ip,
         findings=findings,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from controller.compile.access import Rule, Selector, Subjects
 from controller.compile.endpoints import Endpoints, Target, identity_of, inbound_ports
@@ -16,7 +16,7 @@ from controller.compile.world import Pod, World
 from smi.findings import Finding, ObjectRef, Reason, Severity
 from smi.lower import LoweredTarget
 from smi.names import NamespacedName
-from smi.policy.snapshot import Grant, Inbound, InboundPort, Mode, Mtls, Protocol
+from smi.policy.snapshot import Grant, Inbound, InboundPort, Mode, Mtls, Protocol, RateLimit
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,13 @@ class _Posture:
     mtls: Mtls
 
 
-def enforce(rules: Sequence[Rule], world: World, endpoints: Endpoints) -> Enforcement:
-    """Give every meshed pod its Inbound."""
+def enforce(
+    rules: Sequence[Rule],
+    rates: Mapping[str, tuple[RateLimit, ...]],
+    world: World,
+    endpoints: Endpoints,
+) -> Enforcement:
+    """Give every meshed pod its Inbound. `rates`: the rate limits of each Service, without ports."""
     pods = _Pods(world)
     grants = [_grant(rule, pods) for rule in rules]
     bound = [pods.matching(rule.destination) for rule in rules]
@@ -55,7 +60,9 @@ def enforce(rules: Sequence[Rule], world: World, endpoints: Endpoints) -> Enforc
             shared[chosen] = tuple(grants[index] for index in chosen)
         if name.namespace not in postures:
             postures[name.namespace] = _posture(world, name.namespace)
-        inbound[str(name)] = _inbound(pod, world, postures[name.namespace], shared[chosen], endpoints)
+        targets = endpoints.targets.get(str(name), ())
+        limits = tuple(_limits(rates, targets)) if rates else ()
+        inbound[str(name)] = _inbound(pod, world, postures[name.namespace], shared[chosen], targets, limits)
     concerns = {
         rule.lowered.ref: frozenset(map(str, names)) for rule, names in zip(rules, bound, strict=True)
     }
@@ -75,19 +82,35 @@ def _posture(world: World, namespace: str) -> _Posture:
     )
 
 
+def _limits(rates: Mapping[str, tuple[RateLimit, ...]], targets: Iterable[Target]) -> Iterable[RateLimit]:
+    """The rate limits of every Service that leads to a pod, on the ports it leads to (R15)."""
+    ports: defaultdict[str, set[int]] = defaultdict(set)
+    for target in targets:
+        if target.port.service in rates and not _is_udp(target.port):
+            ports[target.port.service].add(target.port.port)
+    for service in sorted(ports):
+        for limit in rates[service]:
+            yield replace(limit, ports=frozenset(ports[service]))
+
+
 def _inbound(
-    pod: Pod, world: World, posture: _Posture, grants: tuple[Grant, ...], endpoints: Endpoints
+    pod: Pod,
+    world: World,
+    posture: _Posture,
+    grants: tuple[Grant, ...],
+    targets: Sequence[Target],
+    limits: tuple[RateLimit, ...],
 ) -> Inbound:
-    name = str(pod.name)
     return Inbound(
-        pod=name,
+        pod=str(pod.name),
         identity=identity_of(pod, world.trust_domain),
         mode=posture.mode,
         mtls=posture.mtls,
         same_service_account=world.settings.same_service_account,
         grants=grants,
-        ports=inbound_ports(pod, endpoints.targets.get(name, ())),
+        ports=inbound_ports(pod, targets),
         probes=pod.probes,
+        limits=limits,
     )
 
 

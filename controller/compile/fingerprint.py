@@ -14,7 +14,7 @@ from controller.compile.conditions import ObjectStatus
 from controller.compile.endpoints import Endpoints
 from controller.compile.world import Pod
 from smi.findings import Finding, ObjectRef
-from smi.policy.codec import JSON, encode_inbound
+from smi.policy.codec import JSON, encode_inbound, encode_limit
 from smi.policy.snapshot import Cluster, Inbound
 
 
@@ -62,7 +62,8 @@ def _inbound(inbounds: Iterable[Inbound]) -> Iterator[str]:
         ports = ",".join(f"{port.port}={port.protocol}" for port in inbound.ports)
         probes = ",".join(f"{probe.port}{probe.path}" for probe in inbound.probes)
         flags = f"{inbound.mode} {inbound.mtls} {inbound.same_service_account}"
-        yield f"{inbound.pod} {inbound.identity} {flags} {ports} {probes} {known}"
+        limits = digest_json([encode_limit(limit) for limit in inbound.limits]) if inbound.limits else ""
+        yield f"{inbound.pod} {inbound.identity} {flags} {ports} {probes} {known} {limits}"
 
 
 def _grants(inbound: Inbound) -> str:

@@ -11,14 +11,15 @@ from dataclasses import dataclass
 
 from controller.compile.access import Rule, compile_access
 from controller.compile.fingerprint import digest_json, digest_of
+from controller.compile.limits import compile_limits, service_ref
 from controller.compile.routes import compile_routes
 from controller.compile.splits import compile_splits
 from controller.compile.topology import cluster_addresses
 from controller.compile.world import World
-from smi.api.hub import SPECS_GROUP, IdentityBinding
+from smi.api.hub import SPECS_GROUP, HTTPRouteGroup, IdentityBinding
 from smi.findings import Finding, ObjectRef
-from smi.policy.codec import encode_destination
-from smi.policy.snapshot import Destination
+from smi.policy.codec import encode_breaker, encode_destination
+from smi.policy.snapshot import CircuitBreaker, Destination, RateLimit
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +28,14 @@ class Policy:
     addresses: Mapping[str, str]
     """ClusterIP and port → destination key."""
     rules: tuple[Rule, ...]
+    rates: Mapping[str, tuple[RateLimit, ...]]
+    """Service (`namespace/name`) → its rate limits, without ports."""
+    breakers: Mapping[str, CircuitBreaker]
+    """Cluster key → what a caller may have under way to it."""
     concerns: Mapping[ObjectRef, frozenset[str]]
     """TrafficSplit → the destination keys it shapes."""
     users: Mapping[ObjectRef, frozenset[ObjectRef]]
-    """Route object or IdentityBinding → the TrafficTargets and TrafficSplits that refer to it."""
+    """Route object or IdentityBinding → the TrafficTargets, TrafficSplits and Services that refer to it."""
     findings: tuple[Finding, ...]
     digest: str
 
@@ -40,16 +45,24 @@ def compile_policy(world: World) -> Policy:
     routes = compile_routes(world)
     routing = compile_splits(world, routes.groups)
     access = compile_access(world, routes)
+    limits = compile_limits(world, routes.groups)
     return Policy(
         destinations=routing.destinations,
         addresses=cluster_addresses(world),
         rules=access.rules,
+        rates=limits.rates,
+        breakers=limits.breakers,
         concerns=routing.concerns,
         users=users(world),
-        findings=tuple(sorted({*routes.findings, *routing.findings, *access.findings})),
+        findings=tuple(sorted({*routes.findings, *routing.findings, *access.findings, *limits.findings})),
         digest=digest_of(
-            f"{key} {digest_json(encode_destination(routing.destinations[key]))}"
-            for key in sorted(routing.destinations)
+            [
+                *(
+                    f"{key} {digest_json(encode_destination(routing.destinations[key]))}"
+                    for key in sorted(routing.destinations)
+                ),
+                *(f"{key} {digest_json(encode_breaker(known))}" for key, known in limits.breakers.items()),
+            ]
         ),
     )
 
@@ -67,6 +80,13 @@ def users(world: World) -> Mapping[ObjectRef, frozenset[ObjectRef]]:
     for split in world.splits.values():
         for match in split.matches or ():
             found[_route_ref(match.kind, split.namespace, match.name)].add(split.ref)
+    for service in world.services.values():
+        for order in service.limits.rates:
+            if order.route is not None:
+                group = order.route.group
+                found[_route_ref(HTTPRouteGroup.KIND, group.namespace, group.name)].add(
+                    service_ref(service.name)
+                )
     return {ref: frozenset(by) for ref, by in found.items()}
 
 

@@ -31,6 +31,7 @@ from controller.compile.world import (
 )
 from smi.api.parse import Parsed, parse
 from smi.findings import Finding, ObjectRef, Reason, Severity
+from smi.limits import ServiceLimits, service_limits
 from smi.names import (
     ADMIN_PORT,
     CONFIG_MAP,
@@ -205,7 +206,18 @@ def _service(obj: _Object) -> Service:
         headless=not external and "None" in every,
         selector=tuple(sorted(spec.at("selector").texts().items())),
         ports=() if external else tuple(sorted(ports, key=lambda port: (port.port, port.transport))),
+        limits=_limits(obj),
     )
+
+
+def _limits(obj: _Object) -> ServiceLimits:
+    """What the Service's annotations say about limits (R15, R16)."""
+    annotations = obj.root.at("metadata", "annotations").texts()
+    limits, complaints = service_limits(annotations.get, obj.name.namespace)
+    for complaint in complaints:
+        field = f"metadata.annotations.{complaint.annotation}"
+        obj.findings.append(Finding(obj.ref, Severity.ERROR, Reason.INVALID_LIMIT, complaint.message, field))
+    return limits
 
 
 def _service_port(node: Node) -> Port | None:

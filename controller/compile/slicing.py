@@ -20,11 +20,11 @@ from controller.compile.topology import (
     split_transport,
 )
 from smi.names import NamespacedName
-from smi.policy.codec import JSON, encode_cluster, encode_destination, encode_inbound
+from smi.policy.codec import JSON, encode_breaker, encode_cluster, encode_destination, encode_inbound
 from smi.policy.snapshot import PASSTHROUGH, Cluster, Destination, Protocol
 
 Resources = dict[str, JSON]
-"""Resource name (`inbound`, `destination/<key>`, `cluster/<key>`) → encoded value."""
+"""Resource name (`inbound`, `destination/<key>`, `cluster/<key>`, `breaker/<key>`) → encoded value."""
 
 
 def resolve(snapshot: Snapshot, namespace: str, key: str) -> Destination:
@@ -122,6 +122,9 @@ def slice_for(snapshot: Snapshot, pod: str, keys: Iterable[str]) -> Resources:
         clusters.update(clusters_of(destination))
     for cluster in sorted(clusters):
         resources[f"cluster/{cluster}"] = encode_cluster(cluster_of(snapshot, cluster))
+        breaker = snapshot.breakers.get(cluster)
+        if breaker is not None:
+            resources[f"breaker/{cluster}"] = encode_breaker(breaker)
     return resources
 
 

@@ -10,7 +10,7 @@ from controller.compile.endpoints import Endpoints
 from controller.compile.policy import Policy
 from controller.compile.world import World
 from smi.findings import Finding, ObjectRef
-from smi.policy.snapshot import Cluster, Destination, Inbound
+from smi.policy.snapshot import CircuitBreaker, Cluster, Destination, Inbound
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,8 @@ class Snapshot:
     """`namespace/name:port` → how to send there."""
     clusters: Mapping[str, Cluster]
     """`namespace/name:port` → ready endpoints. Single-pod clusters are made by `slicing` on demand."""
+    breakers: Mapping[str, CircuitBreaker]
+    """Cluster key → what one caller may have under way to it, where its Service says so."""
     addresses: Mapping[str, str]
     """`ip:port` → destination key: ClusterIPs, and the pods of headless Services that are split (S4)."""
     pods_by_ip: Mapping[str, str]

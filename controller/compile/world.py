@@ -19,6 +19,7 @@ from smi.api.hub import (
     UDPRoute,
 )
 from smi.findings import Finding, ObjectRef
+from smi.limits import ServiceLimits
 from smi.names import DEFAULT_CLUSTER_DOMAIN, DEFAULT_TRUST_DOMAIN, NamespacedName, Workload
 from smi.policy.snapshot import InboundPort, Mode, Mtls, Probe, Protocol, Regex
 
@@ -63,6 +64,7 @@ class Service:
     selector: tuple[tuple[str, str], ...]
     ports: tuple[Port, ...]
     """Sorted by (port, transport): of two with one number, TCP comes first and is the one that counts."""
+    limits: ServiceLimits = field(default_factory=ServiceLimits)
 
 
 @dataclass(frozen=True, slots=True)

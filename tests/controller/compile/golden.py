@@ -16,7 +16,7 @@ import yaml
 
 from controller.compile.conditions import ObjectStatus
 from controller.compile.snapshot import Snapshot
-from smi.policy.codec import encode_cluster, encode_destination, encode_inbound
+from smi.policy.codec import encode_breaker, encode_cluster, encode_destination, encode_inbound
 from tests.controller.compile.build import snapshot_of
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -39,7 +39,9 @@ def recorded(behaviour: str) -> str:
 
 
 def picture(snapshot: Snapshot) -> dict[str, Any]:
+    breakers = {key: encode_breaker(breaker) for key, breaker in snapshot.breakers.items()}
     return {
+        **({"breakers": breakers} if breakers else {}),
         "inbound": {pod: encode_inbound(inbound) for pod, inbound in snapshot.inbound.items()},
         "destinations": {key: encode_destination(known) for key, known in snapshot.destinations.items()},
         "clusters": {key: encode_cluster(cluster) for key, cluster in snapshot.clusters.items()},
