@@ -425,8 +425,8 @@ _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
 }
 _NATIVE = (
     "size", "matches", "contains", "startsWith", "endsWith", "string", "int", "uint", "double", "bytes",
-    "type", "dyn", "duration", "timestamp", "of", "none", "hasValue", "value", "orValue", "getFullYear", "getMonth",
-    "getDate", "getDayOfMonth", "getDayOfWeek", "getDayOfYear", "getHours", "getMinutes", "getSeconds",
-    "getMilliseconds",
+    "type", "dyn", "duration", "timestamp", "of", "none", "hasValue", "value", "orValue", "getFullYear",
+    "getMonth", "getDate", "getDayOfMonth", "getDayOfWeek", "getDayOfYear", "getHours", "getMinutes",
+    "getSeconds", "getMilliseconds",
 )  # fmt: skip
 _KNOWN = frozenset({*_FUNCTIONS, *_NATIVE})
