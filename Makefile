@@ -60,8 +60,8 @@ report: $(RUN) system ## the conformance suite against smi-mesh; its report, and
 	$(BIN)/smi-mesh conformance run --parallel 4 --report $(REPORT)
 	$(COVERAGE)
 
-charts: $(RUN) ## write the Helm chart from controller/manifests.py
-	$(BIN)/python -m controller.manifests --chart charts/smi-mesh
+charts: $(RUN) ## write the Helm chart from controller/chart.py
+	$(BIN)/python -m controller.chart charts/smi-mesh
 
 system: ## Debian packages: redirection, kubectl, the tests' servers (root only)
 	@sh .ci/system-packages

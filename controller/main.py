@@ -247,6 +247,10 @@ class Controller:
             udp=settings.udp,
             log_level=settings.proxy_log_level.value,
             metrics=settings.metrics,
+            workers=str(settings.proxy_workers) if settings.proxy_workers > 1 else "",
+            access_log=settings.proxy_access_log,
+            udp_idle=str(settings.proxy_udp_idle_seconds),
+            resources=settings.proxy_resources,
         )
 
     def _progress(self, latest: Published) -> Callable[[ObjectStatus], Condition | None]:

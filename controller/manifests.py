@@ -1,21 +1,14 @@
-"""What has to be in a cluster for the mesh to run: the install manifests and the Helm chart made of them.
+"""What has to be in a cluster for the mesh to run: the install manifests.
 
-One function writes both, so they cannot drift apart. Pure but for `main`, which writes the chart:
-`python -m controller.manifests --chart charts/smi-mesh`, or prints the manifests without `--chart`.
+The Helm chart is made of them (`controller.chart`), so the two cannot drift apart. Pure.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Final
 
-import yaml
-
-from controller import monitoring
 from controller.admission.registration import API_SERVICE, WEBHOOKS_NAME
 from controller.admission.server import MUTATE_PATH, VALIDATE_PATH
 from controller.kinds import WATCHED
@@ -42,7 +35,6 @@ _SMI_PLURALS: Final = tuple(kind.plural for kind in WATCHED if kind.smi)
 _LABELS: Final = {"app.kubernetes.io/name": CONTROLLER_NAME, "app.kubernetes.io/part-of": "smi-mesh"}
 _SELECTOR: Final = {"app.kubernetes.io/name": CONTROLLER_NAME}
 _NEVER_MESHED: Final = [SYSTEM_NAMESPACE, "kube-system", "kube-node-lease"]
-_HEADER: Final = "# Written by `make charts` from controller/manifests.py; do not edit.\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +58,23 @@ class InstallSettings:
     proxy_log_level: str = "info"
     metrics: str = _DEFAULTS.metrics
     """Dialects of the sidecars' metrics: any of istio, linkerd, osm, smi, with commas between them."""
+    proxy_workers: str = f"{_DEFAULTS.proxy_workers}"
+    """Processes of a sidecar that serve."""
+    proxy_access_log: str = "off"
+    """`json` or `clf`, then perhaps `failures` and a share such as `5%`; or `off`."""
+    proxy_udp_idle_seconds: str = f"{_DEFAULTS.proxy_udp_idle_seconds}"
+    """After how long without a datagram a UDP flow is forgotten."""
+    proxy_cpu_request: str = _DEFAULTS.proxy_resources.cpu_request
+    proxy_memory_request: str = _DEFAULTS.proxy_resources.memory_request
+    proxy_memory_limit: str = _DEFAULTS.proxy_resources.memory_limit
+    """All resources of a sidecar are for its workers together."""
+    controller_cpu_request: str = "50m"
+    controller_memory_request: str = "128Mi"
+    controller_memory_limit: str = "1Gi"
+    quiet_seconds: str = f"{_DEFAULTS.quiet_seconds:g}"
+    """Configuration is compiled once nothing has changed for so long …"""
+    holdoff_seconds: str = f"{_DEFAULTS.holdoff_seconds:g}"
+    """… or so long after the first change, whichever is sooner."""
     prometheus: str = ""
     """URL of a Prometheus that TrafficMetrics are read from; empty: from the sidecars themselves."""
     mode: str = "enforce"
@@ -313,8 +322,11 @@ def _container(settings: InstallSettings) -> Manifest:
         "readinessProbe": _probe("/readyz", period=1, failures=3),
         "livenessProbe": _probe("/healthz", period=10, failures=6),
         "resources": {
-            "requests": {"cpu": "50m", "memory": "128Mi"},
-            "limits": {"memory": "1Gi"},
+            "requests": {
+                "cpu": settings.controller_cpu_request,
+                "memory": settings.controller_memory_request,
+            },
+            "limits": {"memory": settings.controller_memory_limit},
         },
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -352,6 +364,14 @@ def _env(settings: InstallSettings) -> list[Manifest]:
         "SMI_MESH_PROMETHEUS": settings.prometheus,
         "SMI_MESH_PROXY_LOG_LEVEL": settings.proxy_log_level,
         "SMI_MESH_METRICS": settings.metrics,
+        "SMI_MESH_PROXY_WORKERS": settings.proxy_workers,
+        "SMI_MESH_PROXY_ACCESS_LOG": settings.proxy_access_log,
+        "SMI_MESH_PROXY_UDP_IDLE_SECONDS": settings.proxy_udp_idle_seconds,
+        "SMI_MESH_PROXY_CPU_REQUEST": settings.proxy_cpu_request,
+        "SMI_MESH_PROXY_MEMORY_REQUEST": settings.proxy_memory_request,
+        "SMI_MESH_PROXY_MEMORY_LIMIT": settings.proxy_memory_limit,
+        "SMI_MESH_QUIET_SECONDS": settings.quiet_seconds,
+        "SMI_MESH_HOLDOFF_SECONDS": settings.holdoff_seconds,
     }
     env = [
         {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in fields_of_pod.items()
@@ -431,62 +451,3 @@ def _validating_webhooks() -> Manifest:
     ]
     group, kind = "admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration"
     return _object(group, kind, WEBHOOKS_NAME, namespaced=False, webhooks=webhooks)
-
-
-# --- the chart ----------------------------------------------------------------------------------------------
-
-
-def _camel(name: str) -> str:
-    first, *rest = name.split("_")
-    return first + "".join(part.capitalize() for part in rest)
-
-
-def chart() -> dict[str, str]:
-    """The Helm chart: path inside it → text."""
-    from smi.api.crds import crds
-
-    names = [one.name for one in fields(InstallSettings)]
-    placeholders = InstallSettings(**{name: f"{{{{ .Values.{_camel(name)} }}}}" for name in names})
-    about: Manifest = {
-        "apiVersion": "v2",
-        "name": "smi-mesh",
-        "description": "A service mesh that implements the Service Mesh Interface (SMI) v0.6",
-        "type": "application",
-        "version": VERSION,
-        "appVersion": VERSION,
-        "kubeVersion": ">=1.29.0-0",  # native sidecar containers
-    }
-    values = {_camel(name): getattr(InstallSettings(), name) for name in names}
-    files = {
-        "Chart.yaml": _HEADER + _yaml(about),
-        "values.yaml": _HEADER + _yaml(values | monitoring.CHART_VALUES),
-        "crds/crds.yaml": _HEADER + "---\n".join(_yaml(crd) for crd in crds()),
-    }
-    for manifest in control_plane(placeholders):
-        path = f"templates/{manifest['kind'].lower()}.yaml"
-        text = _yaml(manifest)
-        files[path] = f"{files[path]}---\n{text}" if path in files else _HEADER + text
-    return files | monitoring.chart_files(_HEADER)
-
-
-def _yaml(value: Manifest) -> str:
-    text: str = yaml.safe_dump(value, sort_keys=False, width=110)
-    return text
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the chart to a folder, or print the manifests with the default settings."""
-    parser = argparse.ArgumentParser(description="Install manifests of smi-mesh.")
-    parser.add_argument("--chart", type=Path, metavar="DIR", help="write the Helm chart there")
-    target: Path | None = parser.parse_args(arguments).chart
-    if target is None:
-        sys.stdout.write("---\n".join(_yaml(one) for one in render(InstallSettings())))
-        return
-    for name, text in chart().items():
-        path = target / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

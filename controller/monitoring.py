@@ -1,19 +1,14 @@
 """Recording rules, alert rules and Grafana dashboards of the mesh: what a user's monitoring is given.
 
-Pure data, written into the chart by `manifests` and loaded by `smi-mesh local up --prometheus`. They
+Pure data, written into the chart by `controller.chart` and loaded by `smi-mesh local up --prometheus`. They
 query the mesh's own metrics (`smi_mesh_*`), which every choice of dialects should include.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
-
-import yaml
-
-from smi.names import SYSTEM_NAMESPACE
 
 Json = dict[str, Any]
 
@@ -332,44 +327,3 @@ def _panel(number: int, panel: _Panel) -> Json:
             for index, (query, legend) in enumerate(panel.queries)
         ],
     }
-
-
-# --- in the chart -------------------------------------------------------------------------------------------
-
-CHART_VALUES: Final = {"prometheusRule": "off", "grafanaDashboards": "off"}
-"""Values of the chart that make objects of what is otherwise only a file of it: `on` or `off`."""
-
-
-def chart_files(header: str) -> dict[str, str]:
-    """Rules and dashboards as files of the chart, and templates that make objects of them."""
-    files = {"rules/smi-mesh.yaml": header + yaml.safe_dump(rules(), sort_keys=False, width=110)}
-    for name, dashboard in dashboards().items():
-        files[f"dashboards/{name}.json"] = json.dumps(dashboard, indent=1) + "\n"
-    # Rules and legends have braces of their own: they are read as files, never as templates.
-    files["templates/prometheusrule.yaml"] = header + _template(
-        "prometheusRule",
-        {
-            "apiVersion": "monitoring.coreos.com/v1",
-            "kind": "PrometheusRule",
-            "metadata": _metadata("smi-mesh"),
-        },
-        'spec:\n{{ .Files.Get "rules/smi-mesh.yaml" | indent 2 }}\n',
-    )
-    labels = {"grafana_dashboard": "1"}  # what Grafana's own chart looks for
-    files["templates/dashboards.yaml"] = header + _template(
-        "grafanaDashboards",
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _metadata("smi-mesh-dashboards", labels)},
-        'data:\n{{ (.Files.Glob "dashboards/*.json").AsConfig | indent 2 }}\n',
-    )
-    return files
-
-
-def _metadata(name: str, labels: Mapping[str, str] | None = None) -> Json:
-    own = {"app.kubernetes.io/name": "smi-mesh", "app.kubernetes.io/part-of": "smi-mesh"}
-    return {"name": name, "labels": {**own, **(labels or {})}, "namespace": SYSTEM_NAMESPACE}
-
-
-def _template(value: str, manifest: Json, rest: str) -> str:
-    """A template for an object that is made if `value` is `on`."""
-    text = yaml.safe_dump(manifest, sort_keys=False)
-    return f'{{{{- if eq .Values.{value} "on" }}}}\n{text}{rest}{{{{- end }}}}\n'

@@ -6,6 +6,7 @@ Read once by the composition root. Knows names and defaults only: no sockets, no
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,9 +21,11 @@ from smi.names import (
     DEFAULT_TRUST_DOMAIN,
     DISCOVERY_PORT,
     IDENTITY_PORT,
+    MAX_WORKERS,
     SYSTEM_NAMESPACE,
     TRAFFIC_PORT,
     WEBHOOK_PORT,
+    access_logging,
     metrics_dialects,
 )
 
@@ -30,6 +33,9 @@ VERSION: Final = "0.1.0"
 """Version of the control plane; the default proxy image carries the same tag."""
 DEFAULT_PROXY_IMAGE: Final = f"smi-mesh/proxy:{VERSION}"
 CA_SECRET: Final = "smi-mesh-ca"
+DEFAULT_UDP_IDLE_SECONDS: Final = 30
+QUANTITY: Final = r"[0-9]{1,15}(\.[0-9]{1,3})?(m|k|Ki|M|Mi|G|Gi|T|Ti)?"
+"""The quantities of CPU and memory that are taken, a part of what Kubernetes' own pattern allows."""
 _DAY: Final = 86_400.0
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
@@ -61,6 +67,15 @@ class LogLevel(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Resources:
+    """What a container asks for and may use at most, as Kubernetes writes quantities."""
+
+    cpu_request: str
+    memory_request: str
+    memory_limit: str
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that can be set. Durations are in seconds, ports are TCP."""
 
@@ -89,6 +104,12 @@ class Settings:
     """Whether sidecars intercept UDP, where they intercept at all."""
     metrics: str = DEFAULT_METRICS
     """Dialects of the sidecars' metrics."""
+    proxy_workers: int = 1
+    """Processes of a sidecar that serve, for pods that do not say it themselves; so the next two."""
+    proxy_access_log: str = ""
+    """As `smi.names.access_logging` reads it; empty: none."""
+    proxy_udp_idle_seconds: int = DEFAULT_UDP_IDLE_SECONDS
+    proxy_resources: Resources = Resources("10m", "64Mi", "256Mi")
     log_level: LogLevel = LogLevel.INFO
     quiet_seconds: float = 0.02
     """The world is compiled once nothing has changed for this long …"""
@@ -103,7 +124,7 @@ def read_settings(env: Mapping[str, str]) -> Settings:
 
     Raises SettingsError that names the variable. See docs of each field of Settings.
     """
-    read = _Reader(env)
+    read, usual = _Reader(env), Settings().proxy_resources
     interception = read.choice("SMI_MESH_INTERCEPTION", Interception, Interception.IPTABLES)
     pod_ip = read.address("POD_IP", "")
     # Without network namespaces every pod shares the host's addresses: bind to our own only.
@@ -127,6 +148,14 @@ def read_settings(env: Mapping[str, str]) -> Settings:
         interception=interception,
         udp=read.choice("SMI_MESH_UDP", Switch, Switch.ON) is Switch.ON,
         metrics=read.dialects("SMI_MESH_METRICS"),
+        proxy_workers=read.count("SMI_MESH_PROXY_WORKERS", 1, MAX_WORKERS),
+        proxy_access_log=read.access_log("SMI_MESH_PROXY_ACCESS_LOG"),
+        proxy_udp_idle_seconds=read.count("SMI_MESH_PROXY_UDP_IDLE_SECONDS", DEFAULT_UDP_IDLE_SECONDS, 3600),
+        proxy_resources=Resources(
+            cpu_request=read.quantity("SMI_MESH_PROXY_CPU_REQUEST", usual.cpu_request),
+            memory_request=read.quantity("SMI_MESH_PROXY_MEMORY_REQUEST", usual.memory_request),
+            memory_limit=read.quantity("SMI_MESH_PROXY_MEMORY_LIMIT", usual.memory_limit),
+        ),
         log_level=read.choice("SMI_MESH_LOG_LEVEL", LogLevel, LogLevel.INFO),
         quiet_seconds=read.seconds("SMI_MESH_QUIET_SECONDS", 0.02),
         holdoff_seconds=read.seconds("SMI_MESH_HOLDOFF_SECONDS", 0.1),
@@ -164,6 +193,26 @@ class _Reader:
         if not (text.isascii() and text.isdigit() and int(text) <= 65535):
             raise SettingsError(f"{name}: expected a port number up to 65535, got {text!r}")
         return int(text)
+
+    def count(self, name: str, default: int, most: int) -> int:
+        text = self.text(name, str(default))
+        if not (text.isascii() and text.isdigit() and 0 < int(text[:6]) <= most):
+            raise SettingsError(f"{name}: expected a whole number from 1 to {most}, got {text[:40]!r}")
+        return int(text)
+
+    def quantity(self, name: str, default: str) -> str:
+        text = self.text(name, default)
+        if not re.fullmatch(QUANTITY, text, re.ASCII):
+            raise SettingsError(f"{name}: expected a quantity such as 100m or 64Mi, got {text[:40]!r}")
+        return text
+
+    def access_log(self, name: str) -> str:
+        """The text if it asks for a log, empty if not."""
+        text = self.text(name, "")
+        try:
+            return text if access_logging(text) is not None else ""
+        except ValueError as error:
+            raise SettingsError(f"{name}: {error}") from None
 
     def dialects(self, name: str) -> str:
         try:

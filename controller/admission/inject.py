@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from controller.compile.workload import workload_of
+from controller.settings import Resources, Settings
 from smi.names import (
     ACCESS_LOG_ANNOTATION,
     ADMIN_PORT,
@@ -40,6 +41,7 @@ Patch = list[dict[str, Any]]
 STATUS_ANNOTATION: Final = "smi-mesh.io/status"
 INIT_CONTAINER: Final = "smi-mesh-init"
 PROXY_CONTAINER: Final = "smi-mesh-proxy"
+ADMIN_PORT_NAME: Final = "smi-mesh-admin"
 TOKEN_VOLUME: Final = "smi-mesh-token"  # a volume's name
 TOKEN_DIRECTORY: Final = "/var/run/secrets/smi-mesh"  # a path
 _TOKEN_SECONDS: Final = 3600
@@ -67,9 +69,13 @@ class Sidecar:
     log_level: str = "info"
     metrics: str = DEFAULT_METRICS
     """Dialects of its metrics."""
-    cpu_request: str = "10m"
-    memory_request: str = "64Mi"
-    memory_limit: str = "256Mi"
+    workers: str = ""
+    """Processes that serve, where the pod does not say it; empty: one. So the next two."""
+    access_log: str = ""
+    """Empty: none."""
+    udp_idle: str = ""
+    """Seconds; empty: the sidecar's own default."""
+    resources: Resources = Settings().proxy_resources
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +100,10 @@ def inject(pod: Pod, namespace: str, sidecar: Sidecar) -> Patch | Skipped | Refu
     try:
         exclude_inbound = _ports(pod, EXCLUDE_INBOUND_ANNOTATION)
         exclude_outbound = _ports(pod, EXCLUDE_OUTBOUND_ANNOTATION)
-        udp_idle = _seconds(pod, UDP_IDLE_ANNOTATION)
+        udp_idle = _seconds(pod, UDP_IDLE_ANNOTATION) or sidecar.udp_idle
         metrics = _metrics(pod, sidecar.metrics)
-        workers = _workers(pod)
-        access_log = _access_log(pod)
+        workers = _workers(pod) or sidecar.workers
+        access_log = _access_log(pod) or sidecar.access_log
     except ValueError as error:
         return Refused(str(error))
     conflict = _conflict(pod)
@@ -293,9 +299,10 @@ def _from_field(name: str, path: str) -> dict[str, Any]:
 
 
 def _resources(sidecar: Sidecar) -> dict[str, Any]:
+    wanted = sidecar.resources
     return {
-        "requests": {"cpu": sidecar.cpu_request, "memory": sidecar.memory_request},
-        "limits": {"memory": sidecar.memory_limit},
+        "requests": {"cpu": wanted.cpu_request, "memory": wanted.memory_request},
+        "limits": {"memory": wanted.memory_limit},
     }
 
 
@@ -330,7 +337,7 @@ def _proxy(sidecar: Sidecar, env: list[dict[str, Any]]) -> dict[str, Any]:
         "command": ["python", "-m", "dataplane"],
         "restartPolicy": "Always",
         "env": env,
-        "ports": [{"name": "smi-mesh-admin", "containerPort": ADMIN_PORT, "protocol": "TCP"}],
+        "ports": [{"name": ADMIN_PORT_NAME, "containerPort": ADMIN_PORT, "protocol": "TCP"}],
         "resources": _resources(sidecar),
         "startupProbe": {**probe, "periodSeconds": 1, "timeoutSeconds": 2, "failureThreshold": 120},
         "readinessProbe": {**probe, "periodSeconds": 5, "timeoutSeconds": 2, "failureThreshold": 3},

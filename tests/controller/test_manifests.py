@@ -1,36 +1,11 @@
-"""The install manifests and the chart that is generated from them."""
+"""The install manifests; for the chart made of them see test_chart."""
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
-import yaml
-
 from controller.kinds import WATCHED
-from controller.manifests import InstallSettings, chart, control_plane, main, render
+from controller.manifests import InstallSettings, control_plane, render
 from controller.settings import read_settings
 from smi.names import CONTROLLER_NAME, SYSTEM_NAMESPACE
-
-CHART = Path(__file__).parents[2] / "charts" / "smi-mesh"
-
-
-def test_the_chart_is_up_to_date() -> None:
-    """Run `make charts` if this fails."""
-    there = {str(path.relative_to(CHART)): path.read_text() for path in CHART.rglob("*") if path.is_file()}
-    assert there == chart()
-
-
-def test_writing_the_chart(tmp_path: Path) -> None:
-    main(["--chart", str(tmp_path)])
-    assert (tmp_path / "templates" / "deployment.yaml").read_text() == chart()["templates/deployment.yaml"]
-
-
-def test_every_value_of_the_chart_is_used() -> None:
-    files = chart()
-    templates = "".join(text for name, text in files.items() if name.startswith("templates/"))
-    for name in yaml.safe_load(files["values.yaml"]):
-        assert re.search(rf"{{{{.*\.Values\.{name}\b.*}}}}", templates)
 
 
 def test_the_namespace_comes_first_and_everything_else_is_in_it() -> None:

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from controller.monitoring import CHART_VALUES, chart_files, dashboard_queries, dashboards, rules
+from controller.chart import chart
+from controller.monitoring import dashboard_queries, dashboards, rules
 
 POD = 'pod="web-1"'
 SENT = 'direction="outbound",peer="",service="shop/api",backend=""'
@@ -100,7 +101,7 @@ def promtool(*arguments: str, folder: Path) -> str:
 @pytest.fixture
 def rule_file(tmp_path: Path) -> Path:
     path = tmp_path / "rules.yaml"
-    path.write_text(chart_files("# header\n")["rules/smi-mesh.yaml"])
+    path.write_text(chart()["rules/smi-mesh.yaml"])
     return path
 
 
@@ -163,7 +164,7 @@ def _expected(alerts: dict[str, Any], name: str, when: str, labels: dict[str, st
 
 
 def test_dashboards_are_complete() -> None:
-    files = chart_files("")
+    files = chart()
     for name, dashboard in dashboards().items():
         assert json.loads(files[f"dashboards/{name}.json"]) == dashboard
         ids = [panel["id"] for panel in dashboard["panels"]]
@@ -177,11 +178,3 @@ def test_dashboards_are_complete() -> None:
         for target in panel["targets"]
     }
     assert queries == set(dashboard_queries())
-
-
-def test_objects_are_made_only_for_who_asks() -> None:
-    files = chart_files("# header\n")
-    for value in CHART_VALUES:
-        (text,) = [text for text in files.values() if f"if eq .Values.{value} " in text]
-        head, condition, *_, end = text.rstrip("\n").split("\n")
-        assert (head, condition, end) == ("# header", f'{{{{- if eq .Values.{value} "on" }}}}', "{{- end }}")

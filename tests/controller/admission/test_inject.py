@@ -180,6 +180,39 @@ def test_workers_that_cannot_be_are_refused(workers: str) -> None:
     assert "smi-mesh.io/workers" in refused.message
 
 
+MESH_WIDE = replace(
+    SIDECAR,
+    workers="4",
+    access_log="json failures",
+    udp_idle="60",
+    metrics="osm,smi",
+    resources=replace(SIDECAR.resources, memory_limit="1Gi"),
+)
+
+
+def test_what_the_mesh_is_set_to_holds_for_pods_that_say_nothing() -> None:
+    env = _env(injected(minimal(), MESH_WIDE))
+    assert (env["SMI_MESH_WORKERS"], env["SMI_MESH_ACCESS_LOG"]) == ("4", "json failures")
+    assert (env["SMI_MESH_UDP_IDLE_SECONDS"], env["SMI_MESH_METRICS"]) == ("60", "osm,smi")
+    for container in injected(minimal(), MESH_WIDE)["spec"]["initContainers"]:
+        assert container["resources"]["limits"] == {"memory": "1Gi"}
+
+
+def test_a_pods_own_words_go_before_the_meshs() -> None:
+    pod = minimal()
+    pod["metadata"].setdefault("annotations", {}).update(
+        {
+            "smi-mesh.io/workers": "1",
+            "smi-mesh.io/access-log": "off",
+            "smi-mesh.io/udp-idle-seconds": "5",
+            "smi-mesh.io/metrics": "linkerd",
+        }
+    )
+    env = _env(injected(pod, MESH_WIDE))
+    assert (env["SMI_MESH_WORKERS"], env["SMI_MESH_ACCESS_LOG"]) == ("1", "off")
+    assert (env["SMI_MESH_UDP_IDLE_SECONDS"], env["SMI_MESH_METRICS"]) == ("5", "linkerd")
+
+
 def test_the_access_log_is_asked_for_by_annotation() -> None:
     pod = minimal()
     assert "SMI_MESH_ACCESS_LOG" not in _env(injected(pod, SIDECAR))
