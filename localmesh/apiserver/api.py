@@ -53,6 +53,10 @@ class Api:
         item = self._rest.store.get(self._resource(resource).stored_as, Key(namespace or "", name))
         return item.value if item else None
 
+    def peek_all(self, resource: str, namespace: str | None = None) -> Objects:
+        """The stored objects in key order without copies: for reading only, never to be changed."""
+        return [item.value for item in self._rest.store.items(self._resource(resource).stored_as, namespace)]
+
     async def get(self, resource: str, namespace: str | None, name: str) -> JsonObject:
         return await self._rest.get(self._target(resource, namespace, name))
 

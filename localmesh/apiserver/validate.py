@@ -16,6 +16,7 @@ from localmesh.apiserver.errors import Cause, forbidden_field, invalid_value, no
 from localmesh.apiserver.jsonvalue import JsonObject, child, dumps, lookup
 from localmesh.apiserver.metadata import LABEL_RULE, validate_labels
 from localmesh.apiserver.types import table
+from localmesh.schedules import Schedule, ScheduleError, ZoneError
 
 Validator = Callable[[JsonObject, JsonObject | None], list[Cause]]
 
@@ -225,11 +226,50 @@ def _job(obj: JsonObject, old: JsonObject | None) -> list[Cause]:
     causes = _count(spec.get("parallelism"), "spec.parallelism") + _count(
         spec.get("completions"), "spec.completions"
     )
+    return causes + _job_spec(spec, "spec")
+
+
+def _job_spec(spec: JsonObject, field: str) -> list[Cause]:
+    """What a Job and a CronJob's template have in common."""
+    causes = [
+        forbidden_field(f"{field}.{name}", "localmesh does not implement it")
+        for name in _JOB_FIELDS_REFUSED
+        if spec.get(name) is not None
+    ]
+    if spec.get("completionMode") == "Indexed" and spec.get("completions") is None:
+        causes.append(required(f"{field}.completions"))
     template = lookup(spec, "template", "spec") or {}
-    if template.get("restartPolicy") == "Always":
-        message = 'Unsupported value: "Always": supported values: "OnFailure", "Never"'
-        causes.append(Cause("FieldValueNotSupported", "spec.template.spec.restartPolicy", message))
-    return causes + pod_spec(template, "spec.template.spec")
+    policy = template.get("restartPolicy")
+    if policy == "Always":  # also when nothing was given: it is the default of pods
+        place = f"{field}.template.spec.restartPolicy"
+        causes.append(not_supported(place, shown(policy), ("OnFailure", "Never")))
+    return causes + pod_spec(template, f"{field}.template.spec")
+
+
+_JOB_FIELDS_REFUSED = ("backoffLimitPerIndex", "maxFailedIndexes", "podFailurePolicy", "successPolicy")
+
+
+def _cron_job(obj: JsonObject, _old: JsonObject | None) -> list[Cause]:
+    spec = child(obj, "spec")
+    causes: list[Cause] = []
+    text, zone = spec.get("schedule") or "", spec.get("timeZone") or ""
+    try:
+        Schedule(text, zone)
+    except ZoneError as error:
+        causes.append(invalid_value("spec.timeZone", shown(zone), str(error)))
+    except ScheduleError as error:
+        causes.append(invalid_value("spec.schedule", shown(text), str(error)))
+    policies = ("Allow", "Forbid", "Replace")
+    if spec.get("concurrencyPolicy") not in policies:
+        causes.append(not_supported("spec.concurrencyPolicy", shown(spec.get("concurrencyPolicy")), policies))
+    if len(obj["metadata"].get("name") or "") > _CRON_NAME_MAX:
+        message = f"must be no more than {_CRON_NAME_MAX} characters"
+        causes.append(invalid_value("metadata.name", shown(obj["metadata"]["name"]), message))
+    return causes + _job_spec(child(spec, "jobTemplate", "spec"), "spec.jobTemplate.spec")
+
+
+_CRON_NAME_MAX = 52
+"""A Job's name is eleven characters longer."""
 
 
 # --- services and configuration -----------------------------------------------------------------------
@@ -375,6 +415,14 @@ def _is_ip(value: Any) -> bool:
     return True
 
 
+def _budget(obj: JsonObject, _old: JsonObject | None) -> list[Cause]:
+    spec = child(obj, "spec")
+    if spec.get("minAvailable") is not None and spec.get("maxUnavailable") is not None:
+        message = "minAvailable and maxUnavailable cannot be both set"
+        return [invalid_value("spec", shown(spec), message)]
+    return []
+
+
 def _autoscaler(obj: JsonObject, _old: JsonObject | None) -> list[Cause]:
     spec = child(obj, "spec")
     least, most = spec.get("minReplicas", 1), spec.get("maxReplicas")
@@ -401,6 +449,8 @@ VALIDATORS: Mapping[str, Validator] = {
     "daemonsets.apps": _workload,
     "statefulsets.apps": _stateful_set,
     "jobs.batch": _job,
+    "cronjobs.batch": _cron_job,
+    "poddisruptionbudgets.policy": _budget,
     "horizontalpodautoscalers.autoscaling": _autoscaler,
     "rolebindings.rbac.authorization.k8s.io": _binding,
     "clusterrolebindings.rbac.authorization.k8s.io": _binding,

@@ -21,8 +21,16 @@ def is_terminating(pod: Pod) -> bool:
     return "deletionTimestamp" in pod["metadata"]
 
 
+def phase(pod: Pod) -> str:
+    return str((pod.get("status") or {}).get("phase") or "Pending")
+
+
+def is_finished(pod: Pod) -> bool:
+    return phase(pod) in ("Succeeded", "Failed")
+
+
 def is_active(pod: Pod) -> bool:
-    return (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed") and not is_terminating(pod)
+    return not is_finished(pod) and not is_terminating(pod)
 
 
 def ready_since(pod: Pod) -> datetime | None:
@@ -62,3 +70,16 @@ def deletion_rank(pod: Pod) -> tuple[int, int, int, float, int, str]:
         -restarts,
         pod["metadata"]["name"],
     )
+
+
+def pod_from_template(template: Mapping[str, Any], name: str = "", prefix: str = "") -> dict[str, Any]:
+    """A Pod as a pod template describes it, named `name`, or `prefix` and random letters."""
+    meta = template.get("metadata") or {}
+    named = {"name": name} if name else {"generateName": prefix}
+    labels, annotations = dict(meta.get("labels") or {}), dict(meta.get("annotations") or {})
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {**named, "labels": labels, "annotations": annotations},
+        "spec": dict(template["spec"]),
+    }

@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from localmesh.apiserver.api import Api
 from localmesh.apiserver.errors import ApiError
 from localmesh.controllers.loop import ControlLoop, Key, feed, key_of
-from localmesh.controllers.owners import (
-    claim,
-    controller_of,
-    current,
-    delete_quietly,
-    owner_reference,
-    selects,
+from localmesh.controllers.owners import claim, current
+from localmesh.controllers.podcontrol import PodControl, follow_pods
+from localmesh.controllers.pods import (
+    available_in,
+    deletion_rank,
+    is_active,
+    is_ready,
+    pod_from_template,
+    time_text,
 )
-from localmesh.controllers.pods import available_in, deletion_rank, is_active, is_ready, time_text
 from localmesh.events import EventRecorder
 
 RESOURCE: Final = "replicasets.apps"
-BURST: Final = 500
-"""Most pods created or deleted in one go (upstream's burst)."""
 
 
 class ReplicaSetController:
     def __init__(self, api: Api, events: EventRecorder) -> None:
         self._api = api
-        self._events = events
+        self._pods = PodControl(api, events, "apps/v1", "ReplicaSet")
         self.loop = ControlLoop("replicaset", self.reconcile)
 
     def start(self) -> None:
@@ -37,19 +35,8 @@ class ReplicaSetController:
                 "replicasets",
                 lambda: feed(self._api.watch(RESOURCE), lambda _kind, rs: self.loop.add(key_of(rs))),
             ),
-            ("pods", self._follow_pods),
+            ("pods", lambda: follow_pods(self._api, self.loop, RESOURCE, "ReplicaSet")),
         )
-
-    async def _follow_pods(self) -> None:
-        async for kind, pod in self._api.watch("pods"):
-            namespace = pod["metadata"].get("namespace") or ""
-            owner = controller_of(pod) if "ownerReferences" in pod["metadata"] else None
-            if owner is not None and owner.get("kind") == "ReplicaSet":
-                self.loop.add((namespace, owner["name"]))
-            elif owner is None and kind != "DELETED":
-                for rs in await self._api.list(RESOURCE, namespace):  # an orphan somebody may adopt
-                    if selects(rs["spec"].get("selector"), pod["metadata"].get("labels")):
-                        self.loop.add(key_of(rs))
 
     async def reconcile(self, key: Key) -> float | None:
         rs = await current(self._api, RESOURCE, *key)
@@ -68,45 +55,10 @@ class ReplicaSetController:
         """Create or delete pods; the counters still speak of `pods` as they were. Returns what stopped it."""
         difference = int(rs["spec"].get("replicas", 1)) - len(pods)
         if difference < 0:
-            doomed = sorted(pods, key=deletion_rank)[: min(-difference, BURST)]
-            await asyncio.gather(*(self._delete(rs, pod) for pod in doomed))
+            await self._pods.delete(rs, sorted(pods, key=deletion_rank)[:-difference])
             return None
-        batch, left = 1, min(difference, BURST)
-        while left > 0:  # slow start: one refusal must not become five hundred
-            count = min(batch, left)
-            results = await asyncio.gather(*(self._create(rs) for _ in range(count)))
-            failure = next((result for result in results if result is not None), None)
-            if failure is not None:
-                return failure
-            left -= count
-            batch *= 2
-        return None
-
-    async def _create(self, rs: dict[str, Any]) -> ApiError | None:
-        meta, template = rs["metadata"], rs["spec"]["template"]
-        pod = {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {
-                "generateName": f"{meta['name']}-",
-                "labels": (template.get("metadata") or {}).get("labels") or {},
-                "annotations": (template.get("metadata") or {}).get("annotations") or {},
-                "ownerReferences": [owner_reference(rs, "apps/v1", "ReplicaSet")],
-            },
-            "spec": template["spec"],
-        }
-        try:
-            created = await self._api.create("pods", meta["namespace"], pod)
-        except ApiError as error:
-            self._events.warning(rs, "FailedCreate", f"Error creating: {error}")
-            return error
-        self._events.normal(rs, "SuccessfulCreate", f"Created pod: {created['metadata']['name']}")
-        return None
-
-    async def _delete(self, rs: dict[str, Any], pod: dict[str, Any]) -> None:
-        meta = pod["metadata"]
-        await delete_quietly(self._api, "pods", meta["namespace"], meta["name"], meta["uid"])
-        self._events.normal(rs, "SuccessfulDelete", f"Deleted pod: {meta['name']}")
+        pod = pod_from_template(rs["spec"]["template"], prefix=f"{rs['metadata']['name']}-")
+        return await self._pods.create_all(rs, [pod] * difference)
 
     async def _write_status(
         self, rs: dict[str, Any], pods: list[dict[str, Any]], failure: ApiError | None

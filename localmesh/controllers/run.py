@@ -5,11 +5,17 @@ from __future__ import annotations
 import asyncio
 
 from localmesh.apiserver.api import Api
+from localmesh.controllers.autoscaler import AutoscalerController
+from localmesh.controllers.budget import BudgetController
+from localmesh.controllers.cronjob import CronJobController
+from localmesh.controllers.daemonset import DaemonSetController
 from localmesh.controllers.deployment import DeploymentController
 from localmesh.controllers.endpoints import EndpointsController
 from localmesh.controllers.garbage import GarbageCollector
+from localmesh.controllers.job import JobController, TrackedPodController
 from localmesh.controllers.namespaces import InhabitantsController, NamespaceController
 from localmesh.controllers.replicaset import ReplicaSetController
+from localmesh.controllers.statefulset import StatefulSetController
 from localmesh.events import EventRecorder
 from localmesh.tasks import TaskGroup, keep_running
 
@@ -18,13 +24,19 @@ class Controllers:
     """The running controllers of one cluster."""
 
     def __init__(self, api: Api, ca_bundle: str) -> None:
-        self._recorders = [
-            EventRecorder(api, name) for name in ("deployment-controller", "replicaset-controller")
-        ]
+        self._recorder = EventRecorder(api, "controllers")
+        said_by = self._recorder.named
         self._garbage = GarbageCollector(api)
         self._plain = (
-            DeploymentController(api, self._recorders[0]),
-            ReplicaSetController(api, self._recorders[1]),
+            DeploymentController(api, said_by("deployment-controller")),
+            ReplicaSetController(api, said_by("replicaset-controller")),
+            DaemonSetController(api, said_by("daemonset-controller")),
+            StatefulSetController(api, said_by("statefulset-controller")),
+            JobController(api, said_by("job-controller")),
+            TrackedPodController(api),
+            CronJobController(api, said_by("cronjob-controller")),
+            AutoscalerController(api, said_by("horizontal-pod-autoscaler")),
+            BudgetController(api),
             EndpointsController(api),
             InhabitantsController(api, ca_bundle),
             NamespaceController(api),
@@ -32,8 +44,7 @@ class Controllers:
         self._tasks = TaskGroup("controller events")
 
     def start(self) -> None:
-        for recorder in self._recorders:
-            self._tasks.start("events", keep_running("controller events", recorder.run))
+        self._tasks.start("events", keep_running("controller events", self._recorder.run))
         self._garbage.start()
         for controller in self._plain:
             controller.start()

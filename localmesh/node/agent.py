@@ -30,6 +30,7 @@ from localmesh.node.network import NetworkError
 from localmesh.node.pod import PodRunner
 from localmesh.node.services import service_table
 from localmesh.node.statuses import now_text
+from localmesh.placement import refusal
 from localmesh.tasks import TaskGroup, keep_running
 
 _log = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ class NodeAgent:
         await asyncio.to_thread(self._drop_old_dirs, {pod["metadata"]["uid"] for pod in await self._pods()})
         loops = {
             "pods": self._follow_pods,
+            "node": self._follow_node,
             "images": self._follow_images,
             "services": lambda: self._follow_services("services"),
             "slices": lambda: self._follow_services(SLICES),
@@ -141,9 +143,11 @@ class NodeAgent:
         meta = pod["metadata"]
         if "deletionTimestamp" in meta or pod["spec"].get("schedulingGates"):
             return
-        node = self.context.api.peek("nodes", None, NODE_NAME) or {}
-        if (node.get("spec") or {}).get("unschedulable"):
-            message = "0/1 nodes are available: 1 node(s) were unschedulable (kubectl uncordon local)."
+        node = self.context.api.peek("nodes", None, NODE_NAME) or {"metadata": {"name": NODE_NAME}}
+        why = refusal(pod["spec"], node)
+        if why:
+            hint = f" (kubectl uncordon {NODE_NAME})" if why.endswith("unschedulable") else ""
+            message = f"0/1 nodes are available: 1 node(s) {why}{hint}."
             self._scheduler.warning(pod, "FailedScheduling", message)
             return
         condition = {
@@ -172,6 +176,18 @@ class NodeAgent:
             return
         message = f"Successfully assigned {meta['namespace']}/{meta['name']} to {NODE_NAME}"
         self._scheduler.normal(pod, "Scheduled", message)
+
+    async def _follow_node(self) -> None:
+        """A pod that found no place may find one when the node's labels, taints or cordon change."""
+        seen: Any = None
+        async for _kind, node in self.context.api.watch("nodes"):
+            matters = (node["metadata"].get("labels"), node.get("spec"))
+            if node["metadata"]["name"] != NODE_NAME or matters == seen:
+                continue
+            seen = matters
+            for pod in await self._pods():
+                if not pod["spec"].get("nodeName"):
+                    await self._bind(pod)
 
     # --- images --------------------------------------------------------------------------------------
 
