@@ -17,6 +17,7 @@ Fields = list[tuple[bytes, bytes]]
 CANCELLED: Final = 1
 DEADLINE_EXCEEDED: Final = 4
 PERMISSION_DENIED: Final = 7
+RESOURCE_EXHAUSTED: Final = 8
 INTERNAL: Final = 13
 UNAVAILABLE: Final = 14
 
@@ -24,6 +25,8 @@ _BY_REASON: Final = {
     Outcome.RESPONSE_TIMEOUT.reason: DEADLINE_EXCEEDED,
     Outcome.DEADLINE.reason: DEADLINE_EXCEEDED,
     Outcome.BAD_RESPONSE.reason: INTERNAL,
+    # Not the UNAVAILABLE of the mapping's table: many clients try that again at once.
+    Outcome.RATE_LIMITED.reason: RESOURCE_EXHAUSTED,
     Outcome.NOT_IMPLEMENTED.reason: 12,  # UNIMPLEMENTED
 }
 _BY_STATUS: Final = {400: INTERNAL, 403: PERMISSION_DENIED, 431: INTERNAL}
@@ -50,6 +53,8 @@ def plain_answer(reply: Reply) -> tuple[Fields, bytes]:
         (b"content-type", b"text/plain; charset=utf-8"),
         (b"content-length", b"%d" % len(body)),
     ]
+    if reply.retry_after:
+        fields.append((b"retry-after", b"%d" % reply.retry_after))
     return fields, body
 
 
@@ -61,11 +66,14 @@ def grpc_answer(reply: Reply) -> Fields:
 def grpc_end(reply: Reply) -> Fields:
     """Trailers that end a gRPC call whose answer had begun."""
     message = _ESCAPED.sub(lambda found: b"%%%02X" % found[0][0], f"smi-mesh: {reply.text}".encode())
-    return [
+    fields = [
         (b"grpc-status", b"%d" % grpc_code(reply)),
         (b"grpc-message", message),
         _field(reply),
     ]
+    if reply.retry_after:  # gRFC A6, "Pushback"
+        fields.append((b"grpc-retry-pushback-ms", b"%d" % (reply.retry_after * 1000)))
+    return fields
 
 
 def grpc_timeout(value: bytes | None) -> float | None:

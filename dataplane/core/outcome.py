@@ -17,6 +17,7 @@ _PHRASES: Final = {
     400: "Bad Request",
     403: "Forbidden",
     408: "Request Timeout",
+    429: "Too Many Requests",
     431: "Request Header Fields Too Large",
     501: "Not Implemented",
     502: "Bad Gateway",
@@ -45,6 +46,7 @@ class Outcome(Enum):
     PEER_EXPIRED = (503, "peer-expired", "the server's certificate has expired")
     NO_HTTP2 = (503, "no-http2", "the server's proxy does not speak HTTP/2")
     OVERFLOW = (503, "overflow", "too many requests to the server are under way")
+    RATE_LIMITED = (429, "rate-limited", "a rate limit lets no more requests through for now")
     OVERLOAD = (503, "overload", "the proxy has no memory left for another request")
     CROWDED = (503, "too-many-connections", "the proxy has no room for another connection")
     RESET = (502, "upstream-reset", "the server closed the connection before it answered")
@@ -80,6 +82,8 @@ class Reply:
     text: str
     close: bool = False
     """The connection cannot go on after it, whatever the client wants."""
+    retry_after: int = 0
+    """Seconds after which another try may be worth it (RFC 9110 §10.2.3); 0: nothing is said of that."""
 
 
 def refused(denial: Denial) -> Reply:
@@ -88,10 +92,10 @@ def refused(denial: Denial) -> Reply:
     return Reply(403, denial.reason, f"{DENIAL_HEADER}: {denial.reason}; id={denial.id}", text)
 
 
-def failed(outcome: Outcome, detail: str = "") -> Reply:
+def failed(outcome: Outcome, detail: str = "", retry_after: int = 0) -> Reply:
     """The answer for `outcome`; `detail`, our own words, replaces its text."""
     header = f"{REASON_HEADER}: {outcome.reason}"
-    return Reply(outcome.status, outcome.reason, header, detail or outcome.text)
+    return Reply(outcome.status, outcome.reason, header, detail or outcome.text, retry_after=retry_after)
 
 
 def malformed(status: int, text: str) -> Reply:
@@ -104,8 +108,9 @@ def render(reply: Reply, *, close: bool, keep_alive: bool = False, head_only: bo
     """The reply as HTTP/1.1. `keep_alive`: the client speaks HTTP/1.0 and the connection goes on."""
     body = f"smi-mesh: {reply.text}\n".encode("utf-8", "backslashreplace")
     connection = "connection: close\r\n" if close else "connection: keep-alive\r\n" if keep_alive else ""
+    later = f"retry-after: {reply.retry_after}\r\n" if reply.retry_after else ""
     head = (
-        f"HTTP/1.1 {reply.status} {_PHRASES[reply.status]}\r\n{reply.header}\r\n"
+        f"HTTP/1.1 {reply.status} {_PHRASES[reply.status]}\r\n{reply.header}\r\n{later}"
         f"content-type: text/plain; charset=utf-8\r\ncontent-length: {len(body)}\r\n{connection}\r\n"
     ).encode("ascii", "replace")
     return head if head_only else head + body

@@ -32,6 +32,7 @@ _FLAGS: Final[Mapping[str, str]] = {
     "wrong-peer": "UF",
     "peer-expired": "UF",
     "overflow": "UO",
+    "rate-limited": "RL",
     "overload": "OM",
     "upstream-reset": "UC",
     "truncated": "UC",

@@ -25,6 +25,7 @@ from dataplane.core.inbound import (
 )
 from dataplane.core.openings import First, Openings
 from dataplane.core.outcome import Outcome, Reply, failed, refused
+from dataplane.core.rates import SECOND, Held, Rates
 from dataplane.serve.gate import Decision, Refusal, Serving, Way
 from dataplane.serve.handshakes import Expired, Handshakes, Issued
 from dataplane.serve.http2_server import DownstreamLink
@@ -58,7 +59,10 @@ _log = logging.getLogger("dataplane.inbound")
 
 
 class Inbound:
-    """The inbound side of one proxy. `own_ports`: its listeners, which no caller reaches through it."""
+    """The inbound side of one proxy. `own_ports`: its listeners, which no caller reaches through it.
+
+    `processes`: how many of them share the pod's rate limits.
+    """
 
     def __init__(
         self,
@@ -71,6 +75,7 @@ class Inbound:
         original: Original,
         udp: UdpCommon,
         handshakes: Handshakes,
+        processes: int = 1,
     ) -> None:
         self.serving = serving
         self.state = state
@@ -89,6 +94,16 @@ class Inbound:
         self._loads: WeakValueDictionary[str, Load] = WeakValueDictionary()
         self._ceiling = Ceiling(serving.limits.requests_to_app, self.active)
         self._logged: dict[str, float] = {}
+        self.rates: Rates | None = None
+        """None while there is no limit, which then costs nothing."""
+        self._processes = processes
+        self._limited = telemetry.counter(
+            "smi_mesh_rate_limited_total",
+            "Requests answered 429, and connections refused, by the Service's limit that held them.",
+            ("service", "limit", "what"),
+        )
+        state.on_update(self._updated)
+        self._updated()
         self._notes = telemetry.counter(
             "smi_mesh_admitted_by_note_total",
             "Requests and connections admitted by something else than a TrafficTarget.",
@@ -177,6 +192,16 @@ class Inbound:
             reset(transport)
             return
         self.admitted(verdict)
+        probe = verdict.note == "probe"
+        if self.rates is not None and not probe and self._connection_held(self.rates, peer, port):
+            reason = Outcome.RATE_LIMITED.reason
+            if tunnel is None:
+                tally.closed(0, 0, reason)
+            else:
+                tunnel.reason = reason
+                tunnel.drop()
+            reset(transport)
+            return
         called = tunnel or Tunnel(self.serving.registry, self.serving.limits.tunnel_idle, tally.closed)
         if protocols(self.state.inbound).get(port) is Protocol.TCP:
             called.client.adopt(transport, data)
@@ -206,6 +231,36 @@ class Inbound:
             await self.app.connect(permit, port, lambda: tunnel.server)
         except ConnectFailed as failure:
             tunnel.failed(failure.outcome.reason)
+
+    # --- rate limits -------------------------------------------------------------------------------
+
+    def _updated(self) -> None:
+        """The config has changed: its limits hold from now on, with the buckets of those that stay."""
+        access, before = self.state.inbound, self.rates
+        limits = () if access is None else access.inbound.limits
+        if before is None or before.limits != limits:
+            self.rates = Rates(limits, self._processes, before) if limits else None
+
+    def held(self, rates: Rates, peer: Peer | None, port: int, request: RequestHead) -> Reply | None:
+        """The answer to an admitted request that must wait; None if it may pass, which is counted."""
+        held = rates.request(port, "" if peer is None else peer.identity, request, self._nanoseconds())
+        if held is None:
+            return None
+        self._count_held(held)
+        detail = f"Service {held.limit.service} takes {held.limit.text} at each of its pods"
+        return failed(Outcome.RATE_LIMITED, detail, held.seconds)
+
+    def _connection_held(self, rates: Rates, peer: Peer | None, port: int) -> bool:
+        held = rates.connection(port, "" if peer is None else peer.identity, self._nanoseconds())
+        if held is not None:
+            self._count_held(held)
+        return held is not None
+
+    def _count_held(self, held: Held) -> None:
+        self._limited.add((held.limit.service, held.limit.text, held.limit.what.value))
+
+    def _nanoseconds(self) -> int:
+        return int(self.serving.loop.time() * SECOND)
 
     # --- verdicts ----------------------------------------------------------------------------------
 
@@ -333,6 +388,10 @@ class _Gate:
             return self.refuse(refused(verdict))
         if verdict.note:
             inbound.admitted(verdict)
+        if inbound.rates is not None and verdict.note != "probe":
+            reply = inbound.held(inbound.rates, self._peer, self._port, head)
+            if reply is not None:
+                return self.refuse(reply)
         if inbound.serving.pressure.shedding:
             return self.refuse(failed(Outcome.OVERLOAD))
         if inbound.too_many(self._load):

@@ -47,11 +47,13 @@ class Running:
         serving: Serving,
         servers: list[asyncio.Server],
         router: Router,
+        inbound: Inbound,
         peers: Peers,
         app: App,
         udp: Udp,
     ) -> None:
         self.router = router
+        self.inbound = inbound
         self._serving = serving
         self._servers = servers
         self._peers = peers
@@ -126,6 +128,7 @@ async def start(
         original,
         common,
         Handshakes("server", telemetry, now),
+        settings.workers,
     )
     wanted = [(outbound.accept, settings.outbound_port), (inbound.accept_mesh, settings.mesh_port)]
     if settings.interception is Interception.IPTABLES:
@@ -157,7 +160,7 @@ async def start(
         lambda: [(("outbound",), router.active()), (("inbound",), inbound.active())],
     )
     telemetry.gauge("smi_mesh_udp_flows", "UDP flows held.", ("direction",), udp.held)
-    return Running(serving, servers, router, peers, app, udp)
+    return Running(serving, servers, router, inbound, peers, app, udp)
 
 
 class Udp:
