@@ -24,6 +24,7 @@ unit: $(DEV) system ## fast tests: no root, no cluster
 	$(BIN)/pytest -q -n 2 -m "not e2e"
 
 e2e: $(DEV) system ## real processes, and network namespaces where it is root
+	@$(BIN)/python .ci/helm-binary
 	$(BIN)/pytest -q -m e2e
 
 compiled: $(DEV) ## the sidecar's hot modules as machine code, where there is a C compiler; a minute or two
