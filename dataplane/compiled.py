@@ -41,6 +41,7 @@ MODULES: Final = (
     "dataplane/serve/tls.py",
     "dataplane/state.py",
     "dataplane/telemetry.py",
+    "dataplane/tracing/tracer.py",
 )
 """What runs once or more per request; globs below SOURCES."""
 LEFT_OUT: Final = frozenset(

@@ -15,7 +15,7 @@ from dataplane.dialects.linkerd import Linkerd
 from dataplane.dialects.osm import Osm
 from dataplane.page import OPENMETRICS_TYPE, TEXT_TYPE, Page
 from dataplane.telemetry import Own, Telemetry
-from smi.names import METRICS_DIALECTS, metrics_dialects
+from smi.names import METRICS_DIALECTS, NO_METRICS, metrics_dialects
 
 
 class Dialect(Protocol):
@@ -63,6 +63,8 @@ class Exposition:
         Raises ValueError for a name that is no dialect's.
         """
         names = metrics_dialects(wanted) if wanted else self._usual
+        if names == (NO_METRICS,):
+            names = ("smi",)  # what else there is to say
         page = Page(openmetrics=prefers_openmetrics(accept))
         kind = OPENMETRICS_TYPE if page.openmetrics else TEXT_TYPE
         return Scrape(kind, self._write(page, names), page.bytes)

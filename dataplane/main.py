@@ -23,6 +23,7 @@ from dataplane import VERSION, gauges, process, serve
 from dataplane.accesslog import pump
 from dataplane.admin import Admin, Views
 from dataplane.control.discovery import Discovery
+from dataplane.control.exporting import Spans, spans
 from dataplane.control.identity import Identity
 from dataplane.control.tapping import Tapping
 from dataplane.exposition import Exposition
@@ -54,6 +55,7 @@ class Proxy:
     crew: Crew | None = None
     """The processes that serve, if it is not this one."""
     tap: Tap = field(default_factory=Tap)
+    spans: Spans | None = None
     listening: bool = False
     draining: bool = False
 
@@ -82,7 +84,7 @@ def compose(settings: Settings, intercepted: Sequence[serve.Intercepted] = ()) -
     """Make the parts; nothing runs yet."""
     chance = random.SystemRandom()
     state = State(phase=chance.getrandbits(31))
-    telemetry = Telemetry()
+    telemetry = Telemetry(counting=settings.counting)
     identity = Identity(settings, time.time, chance.random)
     discovery = Discovery(settings, state, identity, VERSION, chance.random)
     gauges.register(telemetry, state, identity, discovery)
@@ -92,7 +94,10 @@ def compose(settings: Settings, intercepted: Sequence[serve.Intercepted] = ()) -
     Tapping(tap, discovery, f"{settings.workers} workers cannot be tapped" if many else "")
     if many:
         crew = Crew(settings, state, telemetry, identity, discovery, chance.random, intercepted)
-    return Proxy(settings, state, telemetry, identity, discovery, intercepted, crew, tap=tap)
+    proxy = Proxy(settings, state, telemetry, identity, discovery, intercepted, crew, tap=tap)
+    if not many:
+        proxy.spans = spans(settings, telemetry, proxy.own, VERSION, chance)
+    return proxy
 
 
 async def run(proxy: Proxy) -> int:
@@ -128,6 +133,8 @@ async def run(proxy: Proxy) -> int:
             await proxy.crew.drain(settings.drain_seconds)
         elif proxy.listening and (running := starting.result()) is not None:
             await running.drain(settings.drain_seconds)
+            if proxy.spans is not None:
+                await proxy.spans.exporter.close()
     finally:
         await tasks.cancel()
         await admin.stop()
@@ -145,6 +152,8 @@ async def _start(proxy: Proxy, tasks: Tasks) -> serve.Running | None:
     tasks.start("sweep", _sweep(proxy.state, proxy.crew))
     if proxy.tap.log is not None:
         tasks.start("access log", pump(proxy.tap.log))
+    if proxy.spans is not None:
+        tasks.start("spans", proxy.spans.exporter.run())
     await proxy.state.wait_configured()
     running = None
     if proxy.crew is not None:
@@ -157,6 +166,7 @@ async def _start(proxy: Proxy, tasks: Tasks) -> serve.Running | None:
             proxy.telemetry,
             intercepted=proxy.intercepted[0] if proxy.intercepted else None,
             tap=proxy.tap,
+            tracer=None if proxy.spans is None else proxy.spans.tracer,
         )
     proxy.listening = True
     process.freeze_heap()

@@ -7,10 +7,12 @@ should hold, because the one who reads it has only the container's log.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
+from urllib.parse import unquote, urlsplit
 
 from smi import names
 
@@ -33,6 +35,41 @@ class Interception(StrEnum):
     """Redirected in the pod's network namespace; the original destination is asked of the kernel."""
     EXPLICIT = "explicit"
     """The app uses the sidecar as its HTTP proxy; pods share the host's network namespace."""
+
+
+@dataclass(frozen=True, slots=True)
+class CollectorUrl:
+    """Where spans are POSTed to; `str()` is the URL."""
+
+    host: str
+    port: int
+    path: str
+    secure: bool = False
+
+    @property
+    def authority(self) -> str:
+        """`host:port`, as a Host field says it."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def __str__(self) -> str:
+        return f"{'https' if self.secure else 'http'}://{self.authority}{self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Tracing:
+    """How this sidecar takes part in traces."""
+
+    url: CollectorUrl
+    protocol: str = names.TRACE_PROTOCOLS[0]
+    """One of `smi.names.TRACE_PROTOCOLS`."""
+    share: float = 0.01
+    """Of the traces that begin here, those that are sampled."""
+    forms: tuple[str, ...] = names.trace_forms(names.DEFAULT_TRACE_FORMS)
+    """How a trace that begins here is told on."""
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """More fields of the requests to the collector: a token, perhaps."""
+    ca: str = field(default="", repr=False)
+    """PEM certificates that the collector's must chain to; empty: the system's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +101,8 @@ class Settings:
     """Dialects that a scrape gets unless it asks for others."""
     access_log: names.AccessLogging | None = None
     """Which requests are logged to standard output; None: none."""
+    tracing: Tracing | None = None
+    """None: trace context passes untouched, and there are no spans."""
     discovery_port: int = names.DISCOVERY_PORT
     identity_port: int = names.IDENTITY_PORT
     outbound_port: int = names.OUTBOUND_PORT
@@ -79,6 +118,11 @@ class Settings:
     def pod_name(self) -> str:
         """`namespace/name`."""
         return f"{self.namespace}/{self.pod}"
+
+    @property
+    def counting(self) -> bool:
+        """Whether requests are counted at all."""
+        return self.metrics != (names.NO_METRICS,)
 
     @property
     def bind(self) -> str:
@@ -114,6 +158,7 @@ def settings_from(environ: Mapping[str, str]) -> Settings:
         workload=given.get("SMI_MESH_WORKLOAD", ""),
         metrics=_metrics(given),
         access_log=_access_log(given),
+        tracing=_tracing(given),
         workers=worker_count("SMI_MESH_WORKERS", given.get("SMI_MESH_WORKERS", "")),
         drain_seconds=_seconds(given, "SMI_MESH_DRAIN_SECONDS", DEFAULT_DRAIN_SECONDS),
         discovery_port=port(given, "SMI_MESH_DISCOVERY_PORT", names.DISCOVERY_PORT),
@@ -137,6 +182,77 @@ def _access_log(given: Mapping[str, str]) -> names.AccessLogging | None:
         return names.access_logging(given.get("SMI_MESH_ACCESS_LOG", ""))
     except ValueError as error:
         raise SettingsError(f"SMI_MESH_ACCESS_LOG: {error}") from None
+
+
+def _tracing(given: Mapping[str, str]) -> Tracing | None:
+    """None without a collector, or where sampling is off."""
+    url = given.get("SMI_MESH_TRACING", "")
+    try:
+        share = names.trace_share(given.get("SMI_MESH_TRACE_SAMPLING") or names.DEFAULT_TRACE_SAMPLING)
+    except ValueError as error:
+        raise SettingsError(f"SMI_MESH_TRACE_SAMPLING: {error}") from None
+    if not url or share is None:
+        return None
+    protocol = given.get("SMI_MESH_TRACING_PROTOCOL") or names.TRACE_PROTOCOLS[0]
+    if protocol not in names.TRACE_PROTOCOLS:
+        raise SettingsError(
+            f"SMI_MESH_TRACING_PROTOCOL must be {' or '.join(names.TRACE_PROTOCOLS)}, got {protocol[:40]!r}"
+        )
+    try:
+        forms = names.trace_forms(given.get("SMI_MESH_TRACE_CONTEXT") or names.DEFAULT_TRACE_FORMS)
+    except ValueError as error:
+        raise SettingsError(f"SMI_MESH_TRACE_CONTEXT: {error}") from None
+    ca = given.get("SMI_MESH_TRACING_CA", "")
+    if ca and _PEM_BEGIN not in ca:
+        raise SettingsError("SMI_MESH_TRACING_CA must hold PEM text with at least one certificate")
+    return Tracing(_collector(url, protocol), protocol, share, forms, _collector_fields(given), ca)
+
+
+_DEFAULT_PATHS: Final = {"otlp": "/v1/traces", "zipkin": "/api/v2/spans"}
+_PATH: Final = re.compile(r"/[!-~]*")
+_FIELD_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_FIELD_VALUE: Final = re.compile(r"[\x20-\x7e]*")
+
+
+def _collector(url: str, protocol: str) -> CollectorUrl:
+    """A URL without a path gets the protocol's own. Raises SettingsError, without what may be secret."""
+    problem = (
+        "SMI_MESH_TRACING must be a URL such as http://otel-collector.observability:4318, "
+        "without user or query"
+    )
+    try:
+        parts = urlsplit(url)
+        given_port = parts.port
+    except ValueError:
+        raise SettingsError(problem) from None
+    host = parts.hostname
+    if parts.scheme not in ("http", "https") or not host or parts.username or parts.query or parts.fragment:
+        raise SettingsError(problem)
+    secure = parts.scheme == "https"
+    path = _DEFAULT_PATHS[protocol] if parts.path in ("", "/") else parts.path
+    if _PATH.fullmatch(path) is None or not (host.isascii() and host.isprintable()):
+        raise SettingsError(problem)
+    return CollectorUrl(host, given_port or (443 if secure else 80), path, secure)
+
+
+def _collector_fields(given: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """`name=value,name=value`, percent-encoded, as OTEL_EXPORTER_OTLP_HEADERS has them.
+
+    Raises SettingsError.
+    """
+    found: list[tuple[str, str]] = []
+    for part in given.get("SMI_MESH_TRACING_HEADERS", "").split(","):
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        if not part.strip():
+            continue
+        value = unquote(value)
+        if not equals or _FIELD_NAME.fullmatch(name) is None or _FIELD_VALUE.fullmatch(value) is None:
+            raise SettingsError(
+                "SMI_MESH_TRACING_HEADERS must hold name=value pairs with commas between them; "
+                f"pair {len(found) + 1} is none"  # its value may be secret
+            )
+        found.append((name, value))
+    return tuple(found)
 
 
 def worker_count(name: str, text: str) -> int:

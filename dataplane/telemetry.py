@@ -94,6 +94,7 @@ class Edge:
     """`namespace/name` of the TrafficSplit that decided."""
 
 
+_UNKNOWN: Final = Edge("", "", "", "")
 _Key = tuple[str, str, str, str, str, str, str]
 
 
@@ -164,11 +165,15 @@ class HttpSeries:
             same.response_sizes[bisect_left(SIZES, response_bytes)] += 1
 
     def example(self, outcome: Outcome, trace: str, seconds: float, now: float, time: float) -> None:
-        """Show trace `trace` ("": it has none) for an exchange just observed.
+        """Show trace `trace` ("": it has none) for an exchange just observed, and want none for a while.
 
         `now` as `exemplar_due`; `time` is Unix time.
         """
         self.exemplar_due = now + EXEMPLAR_SECONDS
+        self.show(outcome, trace, seconds, time)
+
+    def show(self, outcome: Outcome, trace: str, seconds: float, time: float) -> None:
+        """Show trace `trace` ("": it has none) for an exchange just observed; `time` is Unix time."""
         same = self.exchanges.get(outcome)
         if trace and same is not None:
             same.exemplars[bisect_left(SECONDS, seconds)] = Exemplar(trace, seconds, time)
@@ -197,6 +202,23 @@ class HttpSeries:
             if status:
                 found[status] = found.get(status, 0) + same.count
         return found
+
+
+class Uncounted(HttpSeries):
+    """A series of a proxy without metrics: it says what it is about and counts nothing."""
+
+    __slots__ = ()
+
+    def observe(
+        self,
+        status: int,
+        reason: str,
+        seconds: float,
+        grpc: str = "",
+        request_bytes: int = 0,
+        response_bytes: int = 0,
+    ) -> None:
+        pass
 
 
 class TcpSeries:
@@ -244,10 +266,24 @@ class Counter:
 class Telemetry:
     """All counters of this proxy. One instance, made by `main` and handed to whoever counts."""
 
-    __slots__ = ("_counters", "_denials", "_folded", "_gauges", "_http", "_limit", "_target_denials", "_tcp")
+    __slots__ = (
+        "_counters",
+        "_denials",
+        "_edges",
+        "_folded",
+        "_gauges",
+        "_http",
+        "_limit",
+        "_of_http",
+        "_target_denials",
+        "_tcp",
+    )
 
-    def __init__(self, limit: int = MAX_SERIES) -> None:
+    def __init__(self, limit: int = MAX_SERIES, *, counting: bool = True) -> None:
+        """`counting` False: HTTP exchanges are not counted."""
         self._limit = limit
+        self._of_http: type[HttpSeries] = HttpSeries if counting else Uncounted
+        self._edges: dict[int, Edge] = {}
         self._http: dict[_Key, HttpSeries] = {}
         self._tcp: dict[_Key, TcpSeries] = {}
         self._counters: dict[str, Counter] = {}
@@ -285,7 +321,7 @@ class Telemetry:
         key = (direction, peer, service, backend, pod, workload, split)
         series = self._http.get(key)
         if series is None:
-            series = self._bounded(self._http, "http", key, HttpSeries)
+            series = self._bounded(self._http, "http", key, self._of_http)
         return series
 
     def http(
@@ -386,6 +422,14 @@ class Telemetry:
         self._gauges[name] = (kind, help_text, tuple(labels), read)
 
     # --- reading -------------------------------------------------------------------------------
+
+    def edge(self, series: HttpSeries) -> Edge:
+        """What one of our series is about."""
+        known = self._edges.get(id(series))
+        if known is None:  # series stay as long as we do
+            self._edges = {id(one): edge for edge, one in self.http_edges()}
+            known = self._edges.get(id(series), _UNKNOWN)
+        return known
 
     def http_edges(self) -> Iterator[tuple[Edge, HttpSeries]]:
         """Every series of HTTP exchanges."""

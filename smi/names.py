@@ -77,6 +77,8 @@ DEFAULT_CLUSTER_DOMAIN: Final = "cluster.local"
 METRICS_DIALECTS: Final = ("istio", "linkerd", "osm", "smi")
 """What a sidecar's metrics can be written in."""
 DEFAULT_METRICS: Final = "istio,smi"
+NO_METRICS: Final = "off"
+"""In the place of dialects: requests are not counted."""
 TRACE_PROTOCOLS: Final = ("otlp", "zipkin")
 """How spans are sent: OTLP over HTTP in protobuf, or Zipkin's JSON v2."""
 TRACE_FORMS: Final = ("w3c", "b3", "b3-multi")
@@ -217,7 +219,12 @@ _WORKLOAD_SUFFIXES: Final = (
 
 
 def metrics_dialects(text: str) -> tuple[str, ...]:
-    """Dialects of metrics with commas between them, each once; raises ValueError that names what is none."""
+    """Dialects of metrics with commas between them, each once; raises ValueError that names what is none.
+
+    `off`, which stands alone, is none of them: requests are not even counted.
+    """
+    if text.strip() == NO_METRICS:
+        return (NO_METRICS,)
     found = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
     for name in found:
         if name not in METRICS_DIALECTS:

@@ -23,6 +23,7 @@ from dataplane.serve.registry import Registry
 from dataplane.tap import Tap
 from dataplane.tasks import Tasks
 from dataplane.telemetry import HttpSeries
+from dataplane.tracing.tracer import Tracer
 from dataplane.wire.http1 import RequestHead
 
 CLIENT_GONE: Final = "client-gone"
@@ -41,6 +42,8 @@ class Serving:
     pressure: Pressure
     ids: RequestIds = field(default_factory=lambda: RequestIds(os.urandom(16)))
     tap: Tap = field(default_factory=Tap)
+    tracer: Tracer | None = None
+    """None: trace context passes untouched, and there are no spans."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,6 +63,15 @@ class Way:
     """Fields to take off the response."""
     to_peer: bool = False
     """The server is a peer proxy: its REASON_HEADER can be believed."""
+
+    @property
+    def host(self) -> str:
+        """Address of the server; empty for the app of this pod."""
+        return "" if self.plan is None else self.plan.endpoint.ip
+
+    @property
+    def port(self) -> int:
+        return 0 if self.plan is None else self.plan.endpoint.port
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -21,6 +21,8 @@ from dataplane.serve.http2_client import UpstreamLink
 from dataplane.serve.http2_link import Link
 from dataplane.serve.pool import avoid
 from dataplane.serve.registry import NEVER
+from dataplane.telemetry import HttpSeries
+from dataplane.tracing.tracer import Span
 from dataplane.wire.errors import BadMessage
 from dataplane.wire.http1 import Fields
 from dataplane.wire.http2 import BadConnection, Code, Stream
@@ -214,6 +216,7 @@ class Exchange:
         "_kept_size",
         "_request_trailers",
         "_resent",
+        "_span",
         "_stall",
         "_started",
         "_status",
@@ -248,6 +251,7 @@ class Exchange:
         self._connects = self._resent = 0
         self._tried: Sequence[Way] = ()
         self._timer: asyncio.TimerHandle | None = None
+        self._span: Span | None = None  # if it is sampled
         limits = down.serving.limits
         grpc = False
         if head.method == b"POST":
@@ -271,6 +275,9 @@ class Exchange:
         except BadMessage as error:
             self._answer(down.gate.refuse(malformed(error.fault, str(error))))
             return
+        tracer = down.serving.tracer
+        if tracer is not None:
+            self._span = tracer.begin(self._head)
         if type(decision) is Way:
             self._go(decision)
         elif isinstance(decision, Coroutine):
@@ -337,7 +344,7 @@ class Exchange:
         avoid(way.load, self._down.serving.limits.suspect)
         other = self._again(Loss.NOT_SENT)
         if other is not None:
-            self._try(Loss.NOT_SENT, other)
+            self._try(Loss.NOT_SENT, other, outcome.reason)
         else:
             self._fail(outcome)
 
@@ -390,6 +397,8 @@ class Exchange:
         self._kept = None
         self._status = status
         stream.secret = head.secret
+        if self._span is not None and way.to_peer and (status >= 400 or end):
+            self._span.heard(head.fields)
         if end and self._grpc:
             self._note(head.fields)
         down.connection.send_head(stream, write_response(head, way.drop_response), end=end)
@@ -480,13 +489,13 @@ class Exchange:
         if loss is None or other is None:
             return False
         self._hang_up(Code.CANCEL)
-        self._try(loss, other)
+        self._try(loss, other, reason)
         return True
 
     def _retry(self, loss: Loss, outcome: Outcome) -> None:
         other = self._again(loss) or (self._way if self._may_retry(loss) else None)
         if other is not None:
-            self._try(loss, other)
+            self._try(loss, other, outcome.reason)
         else:
             self._fail(outcome)
 
@@ -505,10 +514,12 @@ class Exchange:
             resent=self._resent,
         )
 
-    def _try(self, loss: Loss, other: Way) -> None:
+    def _try(self, loss: Loss, other: Way, why: str) -> None:
         way = self._way
         assert way is not None
         way.load.active -= 1
+        if self._span is not None:
+            self._span.retried(perf_counter(), why, way.host, way.port)
         if loss is Loss.NOT_SENT:
             self._connects += 1
         else:
@@ -545,8 +556,12 @@ class Exchange:
         self._status = reply.status
         trailers = grpc_answer(reply) if self._grpc else None
         grpc = str(trailers[2][1], "ascii") if trailers else ""
-        took, tap, head = perf_counter() - self._started, self._down.serving.tap, self._head
+        now = perf_counter()
+        took, tap, head = now - self._started, self._down.serving.tap, self._head
         refusal.series.observe(reply.status, reply.reason, took, grpc)
+        if self._span is not None:
+            self._span.answered(reply.header)
+            self._trace(refusal.series, None, reply.reason, now, grpc)
         if tap.active:
             tap.see(refusal.series, head, reply.status, reply.reason, grpc, took)
         if stream.reset:
@@ -583,10 +598,38 @@ class Exchange:
             took, status, grpc = now - self._started, self._status, self._grpc_status
             series.observe(status, reason, took, grpc, self._uploaded, self._downloaded)
             if now >= series.exemplar_due:
-                series.example((status, reason, grpc), trace_of(self._head.header), took, now, time())
+                # A tracer shows the traces that it knows to be recorded.
+                traced = self._down.serving.tracer is not None
+                trace = "" if traced else trace_of(self._head.header)
+                series.example((status, reason, grpc), trace, took, now, time())
                 tap, head = self._down.serving.tap, self._head
                 if tap.active:
                     tap.see(series, head, status, reason, grpc, took)
+            if self._span is not None:
+                self._trace(series, way, reason, now, grpc)
+
+    def _trace(self, series: HttpSeries, way: Way | None, reason: str, now: float, grpc: str) -> None:
+        """The span of the exchange ends."""
+        span, self._span = self._span, None
+        tracer = self._down.serving.tracer
+        if span is None or tracer is None:
+            return
+        host, port = ("", 0) if way is None else (way.host, way.port)
+        tracer.finish(
+            span,
+            series,
+            self._head,
+            self._status,
+            reason,
+            grpc,
+            self._grpc,
+            self._started,
+            now,
+            self._uploaded,
+            self._downloaded,
+            host,
+            port,
+        )
 
     def _note(self, fields: Fields) -> None:
         """Remember how a gRPC call ended."""

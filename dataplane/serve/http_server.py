@@ -33,6 +33,7 @@ from dataplane.serve.registry import NEVER
 from dataplane.serve.sockets import reset, stream
 from dataplane.serve.tunnel import Tunnel
 from dataplane.telemetry import HttpSeries
+from dataplane.tracing.tracer import Span
 from dataplane.wire.body import Body, Chunked, Length, UntilClose
 from dataplane.wire.errors import BadMessage
 from dataplane.wire.http1 import (
@@ -88,6 +89,7 @@ class Downstream(Exchange):
         "_replayable",
         "_resent",
         "_serving",
+        "_span",
         "_started",
         "_state",
         "_status",
@@ -127,6 +129,7 @@ class Downstream(Exchange):
         self._connects = 0
         self._resent = 0
         self._tried: list[Way] = []
+        self._span: Span | None = None  # of a request that is sampled
 
     @property
     def protocol(self) -> asyncio.Protocol:
@@ -277,6 +280,9 @@ class Downstream(Exchange):
         if self._tried:
             self._tried = []
         decision = self._gate.decide(head)
+        tracer = self._serving.tracer
+        if tracer is not None:
+            self._span = tracer.begin(head)
         if type(decision) is Way:  # as `_go`, which most requests need not call
             self._way = decision
             decision.load.active += 1
@@ -396,6 +402,10 @@ class Downstream(Exchange):
         way.series.observe(head.status, "", now - self._started, "", uploaded, size)
         if now >= way.series.exemplar_due:
             self._example(way.series, head.status, "", now)
+        if self._span is not None:
+            if way.to_peer and head.status >= 400:
+                self._span.heard(head.fields)
+            self._trace(way.series, way, head.status, "", now, uploaded, size)
         if self._body is not None and not self._body.done:
             self._linger()
         elif self._close:
@@ -421,6 +431,8 @@ class Downstream(Exchange):
         self._answered = True
         self._status = head.status
         self._downloaded = len(data)
+        if self._span is not None and way.to_peer and head.status >= 400:
+            self._span.heard(head.fields)
         decoded = self._head.minor == 0 and isinstance(body, Chunked)
         if decoded or self._serving.registry.draining or isinstance(body, UntilClose):
             self._close = True
@@ -455,6 +467,8 @@ class Downstream(Exchange):
         self._transport.write(write_response(head, b"", way.drop_response))
         self._status = 101
         self._observe(101, "")
+        if self._span is not None:
+            self._trace(way.series, way, 101, "", perf_counter(), 0, 0)
         self._way = self._upstream = None
         way.load.active -= 1
         tunnel = Tunnel(self._serving.registry, self._serving.limits.tunnel_idle, _not_counted)
@@ -507,7 +521,7 @@ class Downstream(Exchange):
             return False
         self._upstream = None
         upstream.abandon()
-        self._try(loss, other)
+        self._try(loss, other, reason)
         return True
 
     def _retry(self, loss: Loss, outcome: Outcome) -> None:
@@ -518,7 +532,7 @@ class Downstream(Exchange):
             if other is None and loss is not Loss.NOT_SENT:
                 other = way  # there is only this server: the connection was at fault, perhaps
             if other is not None:
-                self._try(loss, other)
+                self._try(loss, other, outcome.reason)
                 return
         self._fail(outcome)
 
@@ -531,10 +545,12 @@ class Downstream(Exchange):
             resent=self._resent,
         )
 
-    def _try(self, loss: Loss, other: Way) -> None:
+    def _try(self, loss: Loss, other: Way, why: str) -> None:
         way = self._way
         assert way is not None
         way.load.active -= 1
+        if self._span is not None:
+            self._span.retried(perf_counter(), why, way.host, way.port)
         if loss is Loss.NOT_SENT:
             self._connects += 1
         else:
@@ -585,8 +601,12 @@ class Downstream(Exchange):
                 final = True
         unread = final or (body is not None and not body.done)
         close = unread or reply.close or self._close or self._serving.registry.draining
-        took = perf_counter() - self._started
+        now = perf_counter()
+        took = now - self._started
         refusal.series.observe(reply.status, reply.reason, took)
+        if self._span is not None:
+            self._span.answered(reply.header)
+            self._trace(refusal.series, None, reply.status, reply.reason, now, 0, 0)
         if not final and self._serving.tap.active:
             status, reason = reply.status, reply.reason
             self._serving.tap.see(refusal.series, head, status, reason, "", took)
@@ -657,14 +677,38 @@ class Downstream(Exchange):
             way.series.observe(status, reason, now - self._started, "", uploaded, downloaded)
             if now >= way.series.exemplar_due:
                 self._example(way.series, status, reason, now)
+            if self._span is not None:
+                self._trace(way.series, way, status, reason, now, uploaded, downloaded)
 
     def _example(self, series: HttpSeries, status: int, reason: str, now: float) -> None:
         """Have the metrics show the request's trace, if it says of which it is part."""
-        trace = trace_of(self._head.header)
+        # A tracer shows the traces that it knows to be recorded.
+        trace = trace_of(self._head.header) if self._serving.tracer is None else ""
         series.example((status, reason, ""), trace, now - self._started, now, time())
         tap = self._serving.tap
         if tap.active:
             tap.see(series, self._head, status, reason, "", now - self._started)
+
+    def _trace(
+        self,
+        series: HttpSeries,
+        way: Way | None,
+        status: int,
+        reason: str,
+        now: float,
+        uploaded: int,
+        downloaded: int,
+    ) -> None:
+        """The span of the exchange ends."""
+        span, self._span = self._span, None
+        tracer = self._serving.tracer
+        if span is None or tracer is None:
+            return
+        host, port = ("", 0) if way is None else (way.host, way.port)
+        head, began = self._head, self._started
+        tracer.finish(
+            span, series, head, status, reason, "", False, began, now, uploaded, downloaded, host, port
+        )
 
     def _observe(self, status: int, reason: str) -> None:
         if self._way is not None:

@@ -33,6 +33,7 @@ from dataplane.state import State
 from dataplane.tap import Tap
 from dataplane.tasks import Tasks
 from dataplane.telemetry import Telemetry
+from dataplane.tracing.tracer import Tracer
 
 BACKLOG: Final = 4096
 
@@ -93,12 +94,13 @@ async def start(
     intercepted: Intercepted | None = None,
     now: Callable[[], float] = time.time,
     tap: Tap | None = None,
+    tracer: Tracer | None = None,
 ) -> Running:
     """Open the listeners. Raises OSError if an address cannot be bound; then none is open.
 
     `original` finds out where an intercepted connection was meant to go. `intercepted`: the sockets
     of UDP interception; None without it. They are closed with the listeners. `now`: Unix time.
-    `tap`: who looks on, if anybody can.
+    `tap`: who looks on, if anybody can. `tracer`: who makes spans, if they are wanted.
     """
     loop = asyncio.get_running_loop()
     limits = limits or Limits()
@@ -107,7 +109,7 @@ async def start(
     pressure = Pressure(limits)
     pressure.measure()
     registry.on_tick(pressure.measure)
-    serving = Serving(loop, limits, registry, tasks, pressure, tap=tap or Tap())
+    serving = Serving(loop, limits, registry, tasks, pressure, tap=tap or Tap(), tracer=tracer)
     peers = Peers(contexts, settings.mesh_port, limits, registry, Handshakes("client", telemetry, now))
     app = App(settings.pod_ip, limits, registry)
     ports = frozenset(

@@ -12,15 +12,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from dataplane import gauges, process, serve
+from dataplane import VERSION, gauges, process, serve
 from dataplane.accesslog import pump
+from dataplane.control.exporting import spans
 from dataplane.control.identity import Identity
 from dataplane.counts import take
 from dataplane.settings import Settings
 from dataplane.state import State
 from dataplane.tap import Tap
 from dataplane.tasks import Tasks
-from dataplane.telemetry import Telemetry
+from dataplane.telemetry import Own, Telemetry
 from dataplane.workers.link import Link, Message
 
 SWEEP_SECONDS: Final = 60.0
@@ -38,10 +39,11 @@ class Worker:
         self._link = Link(link)
         self._intercepted = serve.Intercepted(*intercepted) if intercepted else None
         self._state = State(phase=chance.getrandbits(31))
-        self._telemetry = Telemetry()
+        self._telemetry = Telemetry(counting=settings.counting)
         self._identity = Identity(settings, time.time, chance.random)
         self._certified = asyncio.Event()
         gauges.register_serving(self._telemetry, self._state)
+        self._spans = spans(settings, self._telemetry, self._own, VERSION, chance)
 
     async def run(self) -> int:
         """Serve until SIGTERM, or until the first process is gone; returns the exit code."""
@@ -64,6 +66,8 @@ class Worker:
             exit_code = await stop
             if starting.done() and not starting.cancelled() and starting.exception() is None:
                 await starting.result().drain(self._settings.drain_seconds)
+                if self._spans is not None:
+                    await self._spans.exporter.close()
         finally:
             await tasks.cancel()
             self._link.close()
@@ -72,6 +76,8 @@ class Worker:
     async def _start(self, tasks: Tasks) -> serve.Running:
         await self._certified.wait()
         await self._state.wait_configured()
+        if self._spans is not None:
+            tasks.start("spans", self._spans.exporter.run())
         whole = serve.Limits()
         running = await serve.start(
             self._settings,
@@ -82,11 +88,18 @@ class Worker:
             replace(whole, memory_share=whole.memory_share / self._settings.workers),
             intercepted=self._intercepted,
             tap=self._watcher(tasks),
+            tracer=None if self._spans is None else self._spans.tracer,
         )
         tasks.start("sweep", self._sweep())
         process.freeze_heap()
         self._link.send("serving")
         return running
+
+    def _own(self) -> Own:
+        """Whom it speaks for, as far as it is known by now."""
+        access = self._state.inbound
+        identity = access.inbound.identity if access is not None else ""
+        return Own(self._settings.pod_name, self._settings.workload, identity)
 
     def _watcher(self, tasks: Tasks) -> Tap | None:
         """This process's part of the access log, if one is wanted."""
