@@ -31,6 +31,7 @@ from localmesh.node.loopback import LoopbackNetwork
 from localmesh.node.netns import NetnsNetwork
 from localmesh.node.network import Network, NetworkError
 from localmesh.node.process import CLUSTER_MARK, kill_marked
+from localmesh.node.sessions import Sessions
 from localmesh.prometheus import DIRECTORY, Prometheus, Wanted
 from localmesh.state import Info, cluster_id, process_start, read_json, write_info, write_json
 from localmesh.tasks import TaskGroup, keep_running
@@ -131,7 +132,7 @@ async def serve(settings: Settings, info: Info, stop: asyncio.Event) -> None:
         _say(info, "node")
         events = EventRecorder(server.api, "kubelet")
         agent = NodeAgent(_context(settings, info, network, server, events), extra)
-        server.set_pod_logs(agent.logs)
+        server.set_node(Sessions(agent.container, agent.attachment), agent.logs)
         tasks = TaskGroup("daemon")
         stack.push_async_callback(tasks.stop)
         tasks.start("events", keep_running("events", events.run))

@@ -8,7 +8,7 @@ looks like is `rest`'s business; questions that store nothing are in `reviews`.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -27,6 +27,7 @@ from localmesh.apiserver.errors import (
     no_such_resource,
     unsupported_media_type,
 )
+from localmesh.apiserver.eviction import evict
 from localmesh.apiserver.jsonvalue import JsonObject
 from localmesh.apiserver.negotiation import (
     APPLY_PATCH,
@@ -46,6 +47,7 @@ from localmesh.apiserver.negotiation import (
 from localmesh.apiserver.openapi import OpenApi
 from localmesh.apiserver.options import deletes_dry, is_true, read_call, read_delete, read_list, read_watch
 from localmesh.apiserver.paths import ResourcePath
+from localmesh.apiserver.podstreams import STREAMING, PodStreams
 from localmesh.apiserver.rbac import Attributes, Authorizer
 from localmesh.apiserver.remotes import Remote
 from localmesh.apiserver.rest import Mutation, Rest
@@ -56,9 +58,6 @@ from localmesh.apiserver.tokens import TokenAuthority
 
 log = logging.getLogger(__name__)
 
-PodLogs = Callable[[str, str, str, bool, int | None, bool, bool], Awaitable[AsyncIterator[bytes]]]
-"""(namespace, pod, container, follow, tail, previous, timestamps) → chunks of the log."""
-
 MAX_BODY = 3 * 1024 * 1024
 """Bytes of a request body, as upstream."""
 _HEALTH = ("/healthz", "/livez", "/readyz")
@@ -67,7 +66,7 @@ _HEALTH = ("/healthz", "/livez", "/readyz")
 @dataclass(slots=True)
 class Handlers:
     """Answers every request; the parts are set once by the server,
-    `pod_logs` when there is a node.
+    `pod_streams` when there is a node.
     """
 
     rest: Rest
@@ -77,7 +76,7 @@ class Handlers:
     openapi: OpenApi
     aggregation: Aggregation
     address: Callable[[], str]
-    pod_logs: PodLogs | None = None
+    pod_streams: PodStreams | None = None
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         warnings: list[str] = []
@@ -110,7 +109,7 @@ class Handlers:
         watching = is_true(request.query, "watch")
         verb = paths.verb_of(request.method, named=bool(asked.name), watching=watching)
         self._authorize(user, target, verb, request)
-        call = read_call(user, request.query)
+        call = read_call(user, request.query, request.headers.get("User-Agent", ""))
         call.warnings = warnings
         if target.subresource and target.subresource not in ("status", "finalize"):
             return await self._subresource(request, target, verb, call)
@@ -207,10 +206,11 @@ class Handlers:
     async def _patch(
         self, request: web.BaseRequest, target: Target, shape: Shape, call: Call
     ) -> web.StreamResponse:
-        mutation = await self._mutation(request, target)
         if media_type_of(request.headers.get("Content-Type")) == APPLY_PATCH:
-            obj, created = await apply_patch(self.rest, target, mutation, call)
+            config = read_yaml(await request.read())
+            obj, created = await apply_patch(self.rest, target, config, call)
             return self._answer(request, target, obj, 201 if created else 200, shape, call)
+        mutation = await self._mutation(request, target)
         obj = await self.rest.mutate(target, mutation, call)
         return self._answer(request, target, obj, 200, shape, call)
 
@@ -258,8 +258,8 @@ class Handlers:
         key, name = target.resource.key, target.subresource
         if name == "scale" and target.resource.has("scale", target.version):
             return await self._scale(request, target, verb, call)
-        if (key, name, verb) == ("pods", "log", "get"):
-            return await self._log(request, target)
+        if key == "pods" and (name in STREAMING or name == "log"):
+            return await self._stream(request, target, verb)
         if (key, name, verb) == ("pods", "eviction", "create"):
             return await self._evict(request, target, call)
         if (key, name, verb) == ("pods", "binding", "create"):
@@ -267,8 +267,6 @@ class Handlers:
         if (key, name, verb) == ("serviceaccounts", "token", "create"):
             answer = await self.reviews.token_request(target, await self._body(request))
             return answers.respond(answer, 201)
-        if key == "pods" and name in ("exec", "attach", "portforward", "proxy"):
-            raise ApiError(501, "NotImplemented", f"pods/{name} is not served by this build of localmesh")
         if key == "pods" and name == "ephemeralcontainers":
             raise ApiError(501, "NotImplemented", "ephemeral containers are not supported by localmesh")
         raise no_such_resource()
@@ -277,6 +275,7 @@ class Handlers:
         self, request: web.BaseRequest, target: Target, verb: str, call: Call
     ) -> web.StreamResponse:
         whole = Target(target.resource, target.version, target.namespace, target.name)
+        call.through = "scale"
         if verb == "get":
             return answers.respond(scales.read(target, await self.rest.get(whole)))
         if verb == "update":
@@ -292,10 +291,8 @@ class Handlers:
         return answers.respond(scales.read(target, obj), 200, None, call.warnings)
 
     async def _evict(self, request: web.BaseRequest, target: Target, call: Call) -> web.StreamResponse:
-        body = await self._body(request)
-        options = read_delete({}, body.get("deleteOptions"))
         pod = Target(target.resource, target.version, target.namespace, target.name)
-        await self.rest.delete(pod, options, call)
+        await evict(self.rest, pod, await self._body(request), call)
         return answers.respond(
             {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}, 201
         )
@@ -313,32 +310,15 @@ class Handlers:
             {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}, 201
         )
 
-    async def _log(self, request: web.BaseRequest, target: Target) -> web.StreamResponse:
+    async def _stream(self, request: web.BaseRequest, target: Target, verb: str) -> web.StreamResponse:
+        if verb != "get" and (verb != "create" or target.subresource == "log"):
+            raise method_not_allowed()
         pod = await self.rest.get(Target(target.resource, target.version, target.namespace, target.name))
-        if self.pod_logs is None:
-            raise ApiError(501, "NotImplemented", "no node serves logs")
-        query = request.query
-        container = query.get("container") or _only_container(pod)
-        tail = int(query["tailLines"]) if query.get("tailLines", "").isdecimal() else None
-        chunks = await self.pod_logs(
-            target.namespace,
-            target.name,
-            container,
-            is_true(query, "follow"),
-            tail,
-            is_true(query, "previous"),
-            is_true(query, "timestamps"),
-        )
-        response = web.StreamResponse(headers={"Content-Type": "text/plain"})
-        response.enable_chunked_encoding()
-        await response.prepare(request)
-        try:
-            async for chunk in chunks:
-                await response.write(chunk)
-            await response.write_eof()
-        except (ConnectionResetError, ConnectionAbortedError):
-            pass  # the reader went away
-        return response
+        if self.pod_streams is None:
+            raise ApiError(501, "NotImplemented", f"no node serves pods/{target.subresource}")
+        if target.subresource == "log":
+            return await self.pod_streams.log(request, pod)
+        return await self.pod_streams.connect(request, pod, target.subresource)
 
     # --- everything that is no resource ----------------------------------------------------------------
 
@@ -410,14 +390,3 @@ def _attributes(request: web.BaseRequest, asked: ResourcePath) -> Attributes:
     watching = is_true(request.query, "watch")
     verb = paths.verb_of(request.method, named=bool(asked.name), watching=watching)
     return Attributes(verb, asked.group, asked.plural, asked.subresource, asked.name, asked.namespace)
-
-
-def _only_container(pod: JsonObject) -> str:
-    containers = [container["name"] for container in pod["spec"].get("containers") or []]
-    if len(containers) == 1:
-        return str(containers[0])
-    default = (pod["metadata"].get("annotations") or {}).get("kubectl.kubernetes.io/default-container")
-    if default in containers:
-        return str(default)
-    name = pod["metadata"]["name"]
-    raise bad_request(f"a container name must be specified for pod {name}, choose one of: {containers}")

@@ -21,8 +21,10 @@ from localmesh.apiserver.api import Api
 from localmesh.apiserver.assemble import Core, assemble
 from localmesh.apiserver.authn import ADMINISTRATOR
 from localmesh.apiserver.frontproxy import FrontProxy
-from localmesh.apiserver.handlers import MAX_BODY, Handlers, PodLogs
+from localmesh.apiserver.handlers import MAX_BODY, Handlers
+from localmesh.apiserver.podstreams import Logs, PodStreams
 from localmesh.apiserver.store import Store
+from localmesh.streams.contract import Node
 
 SHUTDOWN_SECONDS = 1.0
 LOCAL_NAMES = (
@@ -103,9 +105,9 @@ class ApiServer:
         shown = f"[{host}]" if ":" in host else host
         return f"https://{shown}:{self.port}"
 
-    def set_pod_logs(self, pod_logs: PodLogs) -> None:
-        """Who answers GET pods/{name}/log."""
-        self._handlers.pod_logs = pod_logs
+    def set_node(self, node: Node, logs: Logs) -> None:
+        """Who answers pods/{name}/log, exec, attach and portforward."""
+        self._handlers.pod_streams = PodStreams(node, logs)
 
     def issue_token(
         self,

@@ -26,11 +26,12 @@ from localmesh.images import (
 from localmesh.node.container import ContainerRunner, log_path, read_object
 from localmesh.node.context import NODE_NAME, NodeContext
 from localmesh.node.logs import read_log
-from localmesh.node.network import NetworkError
+from localmesh.node.network import Attachment, NetworkError
 from localmesh.node.pod import PodRunner
 from localmesh.node.services import service_table
 from localmesh.node.statuses import now_text
 from localmesh.placement import refusal
+from localmesh.streams.contract import LogOptions, Place
 from localmesh.tasks import TaskGroup, keep_running
 
 _log = logging.getLogger(__name__)
@@ -308,48 +309,38 @@ class NodeAgent:
 
     # --- logs and exec for the API server ---------------------------------------------------------------
 
-    async def logs(
-        self,
-        namespace: str,
-        pod: str,
-        container: str,
-        follow: bool = False,
-        tail: int | None = None,
-        previous: bool = False,
-        timestamps: bool = False,
-    ) -> AsyncIterator[bytes]:
+    async def logs(self, place: Place, options: LogOptions) -> AsyncIterator[bytes]:
         """Log of a container (hook of the /log subresource). Raises ApiError 400/404 as the kubelet does."""
-        found = await self.context.api.get("pods", namespace, pod)
+        container = place.container
+        found = await self.context.api.get("pods", place.namespace, place.pod)
         runner = self._runners.get(found["metadata"]["uid"])
-        number = _run_number(found, runner, container) - (1 if previous else 0)
+        number = _run_number(found, runner, container) - (1 if options.previous else 0)
         path = log_path(self.context.pod_dir(found["metadata"]["uid"]), container, number)
         if not path.exists():
-            raise ApiError(400, "BadRequest", _no_log(found, container, previous))
+            raise ApiError(400, "BadRequest", _no_log(found, container, options.previous))
         known = _container(runner, container)
         over = asyncio.Event()
         if known is not None:
             over = known.log_ended(number)
         else:
             over.set()
-        return read_log(path, over, follow=follow, tail=tail, timestamps=timestamps)
+        return read_log(path, over, options)
 
-    def container(self, namespace: str, pod: str, name: str) -> ContainerRunner:
-        """A container of a running pod, for exec. Raises ApiError 404."""
+    def _runner_of(self, namespace: str, pod: str) -> PodRunner | None:
         for runner in self._runners.values():
             meta = runner.pod["metadata"]
-            if (meta["namespace"], meta["name"]) == (namespace, pod):
-                found = _container(runner, name)
-                if found is not None:
-                    return found
-        raise ApiError(
-            404, "NotFound", f"container {name!r} of pod {namespace}/{pod} does not run on this node"
-        )
+            if (meta["namespace"], meta["name"]) == (namespace, pod) and not runner.done.is_set():
+                return runner
+        return None
 
-    async def execute(
-        self, namespace: str, pod: str, container: str, argv: list[str], timeout_s: float = 30.0
-    ) -> tuple[int, bytes]:
-        """Run a command in a container and return (exit code, output)."""
-        return await self.container(namespace, pod, container).execute(argv, timeout_s)
+    def container(self, place: Place) -> ContainerRunner | None:
+        """A container of a pod of this node, whether it runs just now or not."""
+        return _container(self._runner_of(place.namespace, place.pod), place.container)
+
+    def attachment(self, namespace: str, pod: str) -> Attachment | None:
+        """The network of a pod of this node."""
+        runner = self._runner_of(namespace, pod)
+        return runner.attachment if runner is not None else None
 
     async def object(self, resource: str, namespace: str, name: str) -> dict[str, Any] | None:
         return await read_object(self.context, resource, namespace, name)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -21,6 +21,7 @@ from localmesh.node.environment import ConfigError, Sources, container_env, expa
 from localmesh.node.identity import account_files, identity_of
 from localmesh.node.logs import LogWriter, tail_text
 from localmesh.node.network import Attachment
+from localmesh.node.outlet import Outlet, Subscription
 from localmesh.node.process import (
     CLUSTER_MARK,
     CONTAINER_MARK,
@@ -68,6 +69,7 @@ class _Run:
     process: Process
     log: LogWriter
     order: Order
+    outlet: Outlet
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -200,6 +202,7 @@ class ContainerRunner:
                 uid=identity.uid,
                 gid=identity.gid,
                 groups=identity.groups,
+                tty=bool(self.spec.get("tty")),
             )
         services = await context.api.list("services")
         return Order(
@@ -209,6 +212,7 @@ class ContainerRunner:
             uid=identity.uid,
             gid=identity.gid,
             groups=identity.groups,
+            tty=bool(self.spec.get("tty")),
         )
 
     def _termination_path(self) -> str:
@@ -282,11 +286,13 @@ class ContainerRunner:
         log = LogWriter(self.log_path(number))
         self._say("Created", f"Created container: {self.name}")
         try:
-            process = await start(order, self._mark, log.feed)
+            outlet = Outlet(log.feed)
+            process = await start(order, self._mark, outlet.feed, stdin=bool(self.spec.get("stdin")))
         except OSError:
             log.close()
             raise
-        self._run = _Run(process, log, order)
+        outlet.connect(process.hold_output)
+        self._run = _Run(process, log, order, outlet)
         uid = self._view.pod["metadata"]["uid"]
         self.state.container_id = f"process://{uid}-{self.name}-{number}"
         self.state.state = {"running": {"startedAt": now_text()}}
@@ -300,6 +306,7 @@ class ContainerRunner:
         run_, self._run = self._run, None
         assert run_ is not None
         run_.log.close()
+        run_.outlet.close()
         run_.ended.set()
         await asyncio.to_thread(kill_marked, self._mark)  # what left the process group
         terminated: dict[str, Any] = {
@@ -410,15 +417,34 @@ class ContainerRunner:
         order = self.exec_order(argv)
         return await run(order, self._mark, timeout_s)
 
-    def exec_order(self, argv: list[str]) -> Order:
+    def exec_order(self, argv: Sequence[str], *, tty: bool = False) -> Order:
         """How to start `argv` inside the running container; raises OSError when it does not run."""
         if self._run is None:
             raise ProcessLookupError(f"container {self.name!r} is not running")
         running = self._run.order
+        if not running.isolate:
+            argv = loopback_command(argv, self._view.volumes.mounts(self.spec))
         return Order(
-            tuple(argv), running.env, running.cwd, uid=running.uid, gid=running.gid, groups=running.groups,
-            join=self._run.process.pid if running.isolate else 0,
+            tuple(argv), running.env | ({"TERM": "xterm"} if tty else {}), running.cwd,
+            uid=running.uid, gid=running.gid, groups=running.groups,
+            join=self._run.process.pid if running.isolate else 0, tty=tty,
         )  # fmt: skip
+
+    @property
+    def mark(self) -> dict[str, str]:
+        """Environment that marks what runs in this container, so that it ends with it."""
+        return self._mark
+
+    @property
+    def process(self) -> Process | None:
+        """The process of the current run."""
+        return self._run.process if self._run is not None else None
+
+    def subscribe(self) -> Subscription:
+        """The output of the current run from now on. Raises OSError when the container does not run."""
+        if self._run is None:
+            raise ProcessLookupError(f"container {self.name!r} is not running")
+        return self._run.outlet.subscribe()
 
     async def _post_start(self) -> None:
         handler = (self.spec.get("lifecycle") or {}).get("postStart")

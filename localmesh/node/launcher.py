@@ -221,6 +221,14 @@ def _take_identity(order: dict[str, Any]) -> None:
         os.setuid(uid)
 
 
+def _take_terminal() -> None:
+    """Make the terminal on stdin the controlling one: job control and SIGWINCH need that."""
+    import fcntl
+    import termios
+
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
 def _die_with_parent(parent: int) -> None:
     _check(_libc.prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0), "prctl")
     if os.getppid() != parent:
@@ -229,13 +237,15 @@ def _die_with_parent(parent: int) -> None:
 
 def read_order(descriptor: int) -> dict[str, Any]:
     """The order: netns path or "", join pid or 0, isolate, base, hide, files, mounts, hostname, uid, gid,
-    groups, cwd, argv, env, parent pid."""
+    groups, cwd, argv, env, tty, parent pid."""
     with os.fdopen(descriptor, "r", encoding="utf-8") as file:
         order: dict[str, Any] = json.load(file)
     return order
 
 
 def _start(order: dict[str, Any]) -> None:
+    if order["tty"]:
+        _take_terminal()
     if order["join"]:
         _join_container(order["join"])
     elif order["isolate"]:

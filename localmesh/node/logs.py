@@ -7,17 +7,22 @@ P marking a line that was cut because it was too long. Knows nothing of pods.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Iterator
+import os
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
+
+from localmesh.streams.contract import LogOptions
 
 MAX_LINE: Final = 16 * 1024
 """Bytes of one line before it is cut (the runtime interface cuts at 16 KiB as well)."""
 MAX_FILE: Final = 8 * 1024 * 1024
 """Bytes of one log file before it is rotated to `.1`; one rotated file is kept."""
 FOLLOW_POLL_S: Final = 0.1
+BLOCK: Final = 64 * 1024
 
 
 def timestamp(moment: datetime | None = None) -> str:
@@ -106,61 +111,106 @@ def _shown(line: bytes, *, timestamps: bool) -> bytes | None:
     return (parts[0] + b" " if timestamps else b"") + parts[3] + end
 
 
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    for part in (rotated(path), path):
-        if part.exists():
-            with part.open("rb") as file:
-                yield from file
-
-
-async def read_log(
-    path: Path, ended: asyncio.Event, *, follow: bool, tail: int | None, timestamps: bool
-) -> AsyncIterator[bytes]:
+async def read_log(path: Path, ended: asyncio.Event, options: LogOptions) -> AsyncIterator[bytes]:
     """Yield the log as a client sees it; with `follow` until `ended` is set and all is read."""
-    recent: Iterator[bytes] = _lines(path)
-    if tail is not None:
-        recent = iter(deque(recent, maxlen=max(tail, 0)))
-    offset = _size(path)
-    chunk = bytearray()
-    for line in recent:
-        shown = _shown(line, timestamps=timestamps)
-        if shown is not None:
-            chunk += shown
-        if len(chunk) > 65536:
-            yield bytes(chunk)
-            chunk.clear()
-    if chunk:
-        yield bytes(chunk)
-    if follow:
-        async for piece in _follow(path, offset, ended, timestamps=timestamps):
-            yield piece
-
-
-async def _follow(path: Path, offset: int, ended: asyncio.Event, *, timestamps: bool) -> AsyncIterator[bytes]:
-    pending = b""
-    while True:
-        over = ended.is_set()
-        size = _size(path)
-        if size < offset:  # rotated: the new file begins at 0
-            offset, pending = 0, b""
-        if size > offset:
-            with path.open("rb") as file:
-                file.seek(offset)
-                data = file.read(1 << 20)
-            offset += len(data)
-            *lines, pending = (pending + data).split(b"\n")
-            shown = [_shown(line, timestamps=timestamps) for line in lines]
-            text = b"".join(piece for piece in shown if piece is not None)
-            if text:
-                yield text
-            continue
-        if over:
+    left = options.limit_bytes
+    async for text in _texts(path, ended, options):
+        if left is not None and len(text) >= left:
+            yield text[:left]
             return
-        try:
-            await asyncio.wait_for(ended.wait(), FOLLOW_POLL_S)
-        except TimeoutError:
-            continue
+        left = left - len(text) if left is not None else None
+        yield text
+
+
+async def _texts(path: Path, ended: asyncio.Event, options: LogOptions) -> AsyncIterator[bytes]:
+    with ExitStack() as stack:
+        files: list[BinaryIO] = []
+        for part in (rotated(path), path):
+            if part.exists():
+                files.append(stack.enter_context(part.open("rb")))
+        if options.tail is not None:
+            files = _at_tail(files, options.tail)
+        for file in files:
+            while text := _next(file, options):
+                if text.shown:
+                    yield text.shown
+                await asyncio.sleep(0)  # a long log is read between other work
+        while options.follow and files:
+            over = ended.is_set()
+            text = _next(files[-1], options)
+            if text is not None:
+                if text.shown:
+                    yield text.shown
+            elif _replaced(path, files[-1]):
+                files = [stack.enter_context(path.open("rb"))]
+            elif over:
+                return
+            else:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(FOLLOW_POLL_S):
+                        await ended.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    shown: bytes
+    """What is to be seen of a piece of the file, maybe nothing."""
+
+
+def _next(file: BinaryIO, options: LogOptions) -> _Text | None:
+    """The next whole lines, None when there are none (the writer writes whole lines only)."""
+    lines = file.readlines(BLOCK)
+    if not lines:
+        return None
+    since = timestamp(options.since.astimezone(UTC)).encode() if options.since is not None else b""
+    pieces = (_selected(line, options, since) for line in lines)
+    return _Text(b"".join(piece for piece in pieces if piece is not None))
+
+
+def _selected(line: bytes, options: LogOptions, since: bytes) -> bytes | None:
+    stamp, _, rest = line.partition(b" ")
+    if stamp < since:  # stamps are all of one length and form, so they compare as text
+        return None
+    if options.output != "All" and not rest.startswith(options.output.lower().encode()):
+        return None
+    return _shown(line, timestamps=options.timestamps)
+
+
+def _at_tail(files: list[BinaryIO], count: int) -> list[BinaryIO]:
+    """Position the files so that `count` lines are left to be read; those before are dropped."""
+    for index in range(len(files) - 1, -1, -1):
+        count -= _seek_tail(files[index], count)
+        if count <= 0:
+            return files[index:]
+    return files
+
+
+def _seek_tail(file: BinaryIO, count: int) -> int:
+    """Put the file `count` lines before its end; returns how many that really are."""
+    end = file.seek(0, 2)
+    if count == 0:
+        return 0
+    found, position = 0, end
+    while position > 0:
+        start = max(0, position - BLOCK)
+        file.seek(start)
+        block = file.read(position - start)
+        at = len(block)
+        while (at := block.rfind(b"\n", 0, at)) >= 0:
+            if start + at + 1 == end:
+                continue  # the end of the last line
+            found += 1
+            if found == count:
+                file.seek(start + at + 1)
+                return found
+        position = start
+    file.seek(0)
+    return found + (1 if end else 0)
+
+
+def _replaced(path: Path, file: BinaryIO) -> bool:
+    """Whether the log was rotated away under `file`."""
+    try:
+        return os.fstat(file.fileno()).st_ino != path.stat().st_ino
+    except FileNotFoundError:  # the pod's directory is gone
+        return False

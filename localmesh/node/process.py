@@ -52,6 +52,8 @@ class Order:
     groups: tuple[int, ...] = ()
     join: int = 0
     """Pid of a running container to enter (exec)."""
+    tty: bool = False
+    """Stdin, stdout and stderr are one terminal, which becomes the controlling one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +78,17 @@ class _Output(asyncio.Protocol):
 
 
 class Process:
-    """A started process. `wait` may be awaited by several; signals go to the whole process group."""
+    """A started process. `wait` may be awaited by several; signals go to the whole process group.
 
-    def __init__(self, popen: subprocess.Popen[bytes]) -> None:
+    `keep_children`: what it leaves behind in its group lives on (until the container ends, if it is in one).
+    """
+
+    def __init__(self, popen: subprocess.Popen[bytes], *, keep_children: bool = False) -> None:
+        self.stdin: asyncio.StreamWriter | None = None
+        """Where its input is written to, if it was started with any."""
+        self.terminal: int | None = None
+        """Our end of its terminal, if it has one; closed by `wait`."""
+        self._keep_children = keep_children
         self._popen = popen
         self._ended: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         self._outputs: list[tuple[asyncio.ReadTransport, _Output]] = []
@@ -99,11 +109,21 @@ class Process:
         )
         self._outputs.append((transport, output))
 
+    def hold_output(self, held: bool) -> None:
+        """Leave output in the pipes, so that the process waits when they are full; or take it again."""
+        for transport, output in self._outputs:
+            if not output.closed.done():
+                if held:
+                    transport.pause_reading()
+                else:
+                    transport.resume_reading()
+
     def _exited(self) -> None:
         asyncio.get_running_loop().remove_reader(self._pidfd)
         os.close(self._pidfd)
         code = self._popen.wait()
-        self._signal_group(signal.SIGKILL)  # children it left behind in its group
+        if not self._keep_children:
+            self._signal_group(signal.SIGKILL)  # children it left behind in its group
         ended = Exit(128 - code, -code) if code < 0 else Exit(code)
         if not self._ended.done():
             self._ended.set_result(ended)
@@ -116,7 +136,21 @@ class Process:
             await asyncio.wait(pending, timeout=DRAIN_S)
         for transport, _ in self._outputs:
             transport.close()
+        self.release()
         return ended
+
+    def close_input(self) -> None:
+        """No more input: the process reads its end. A terminal has no such end and stays open."""
+        if self.stdin is not None and self.terminal is None:
+            self.stdin.close()
+            self.stdin = None
+
+    def release(self) -> None:
+        """Close our ends of its input and its terminal."""
+        if self.terminal is not None:
+            os.close(self.terminal)
+            self.terminal = None
+        self.close_input()
 
     def terminate(self) -> None:
         if not self.ended:
@@ -140,48 +174,103 @@ class Process:
             return await self.wait()
 
 
-async def start(
-    order: Order, mark: dict[str, str], sink: Callable[[str, bytes], None] | None, stdin: int | None = None
-) -> Process:
-    """Start `order`; output goes to `sink(stream, bytes)` (None: thrown away).
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """File descriptors of a process: what it is given, and what we keep. -1 where there is none."""
+
+    stdin: int = -1
+    stdout: int = -1
+    stderr: int = -1
+    to_stdin: int = -1
+    from_stdout: int = -1
+    from_stderr: int = -1
+    terminal: int = -1
+
+    def close_given(self) -> None:
+        _close({self.stdin, self.stdout, self.stderr})
+
+    def close_kept(self) -> None:
+        _close({self.to_stdin, self.from_stdout, self.from_stderr, self.terminal})
+
+
+def _close(descriptors: set[int]) -> None:
+    for descriptor in descriptors - {-1}:
+        os.close(descriptor)
+
+
+def open_ends(order: Order, *, stdin: bool, output: bool = True) -> Ends:
+    """Pipes for the process, or a terminal if its order has one."""
+    if order.tty:
+        master, slave = os.openpty()
+        if order.uid is not None:
+            os.fchown(slave, order.uid, -1)  # so that it can be opened again by its name
+        return Ends(slave, slave, slave, to_stdin=os.dup(master), from_stdout=os.dup(master), terminal=master)
+    reading, writing = os.pipe() if stdin else (-1, -1)
+    from_stdout, stdout = os.pipe() if output else (-1, -1)
+    from_stderr, stderr = os.pipe() if output else (-1, -1)
+    return Ends(reading, stdout, stderr, writing, from_stdout, from_stderr)
+
+
+def spawn(order: Order, mark: dict[str, str], ends: Ends, *, keep_children: bool = False) -> Process:
+    """Start `order` on the given ends, which are closed here; on failure the kept ones as well.
 
     `mark` is in the environment from the first instruction on, so that even a launcher that never got
     further is found again. Raises OSError when the machine cannot start a process at all.
     """
     wanted = asdict(order) | {"env": order.env | mark, "parent": os.getpid()}
     spec = os.memfd_create("order")
-    pipes: dict[str, tuple[int, int]] = {}
     try:
         os.write(spec, json.dumps(wanted).encode())
         os.lseek(spec, 0, os.SEEK_SET)
-        if sink is not None:
-            pipes = {"stdout": os.pipe(), "stderr": os.pipe()}
         # Popen uses vfork here, so that it costs the same however large this process has grown.
-        popen = subprocess.Popen(  # noqa: S603, ASYNC220 (our argument list; vfork takes a millisecond)
+        popen = subprocess.Popen(  # noqa: S603 (our argument list; vfork takes a millisecond)
             [sys.executable, "-I", "-S", str(LAUNCHER), str(spec)],
-            stdin=subprocess.DEVNULL if stdin is None else stdin,
-            stdout=pipes["stdout"][1] if pipes else subprocess.DEVNULL,
-            stderr=pipes["stderr"][1] if pipes else subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL if ends.stdin < 0 else ends.stdin,
+            stdout=subprocess.DEVNULL if ends.stdout < 0 else ends.stdout,
+            stderr=subprocess.DEVNULL if ends.stderr < 0 else ends.stderr,
             env={"PATH": os.environ.get("PATH", os.defpath)} | mark,
             pass_fds=(spec,),
             start_new_session=True,
         )
     except BaseException:
-        for reading, _ in pipes.values():
-            os.close(reading)
+        ends.close_kept()
         raise
     finally:
         os.close(spec)
-        for _, writing in pipes.values():
-            os.close(writing)
-    process = Process(popen)
-    if sink is not None:
-        try:
-            for stream, (reading, _) in pipes.items():
+        ends.close_given()
+    process = Process(popen, keep_children=keep_children)
+    process.terminal = None if ends.terminal < 0 else ends.terminal
+    return process
+
+
+async def writer_to(descriptor: int) -> asyncio.StreamWriter:
+    """A stream writer for our end of a pipe or terminal."""
+    loop = asyncio.get_running_loop()
+    transport, protocol = await loop.connect_write_pipe(
+        lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()),
+        os.fdopen(descriptor, "wb", buffering=0),
+    )
+    return asyncio.StreamWriter(transport, protocol, None, loop)
+
+
+async def start(
+    order: Order, mark: dict[str, str], sink: Callable[[str, bytes], None] | None, *, stdin: bool = False
+) -> Process:
+    """Start `order`; output goes to `sink(stream, bytes)` (None: thrown away). Raises OSError as `spawn`.
+
+    With `stdin`, or a terminal, input can be written to `Process.stdin`.
+    """
+    ends = open_ends(order, stdin=stdin, output=sink is not None)
+    process = spawn(order, mark, ends)
+    try:
+        if ends.to_stdin >= 0:
+            process.stdin = await writer_to(ends.to_stdin)
+        for stream, reading in (("stdout", ends.from_stdout), ("stderr", ends.from_stderr)):
+            if sink is not None and reading >= 0:
                 await process.attach(reading, _bound(sink, stream))
-        except BaseException:
-            process.kill()  # cancelled: nobody would know of it
-            raise
+    except BaseException:
+        process.kill()  # cancelled: nobody would know of it
+        raise
     return process
 
 

@@ -27,7 +27,8 @@ from localmesh.tasks import TaskGroup
 
 _log = logging.getLogger(__name__)
 
-Dial = Callable[[int], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
+Connecting = Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]
+Dial = Callable[[int], Connecting]
 """Connects to a port of the pod; raises OSError, LookupError."""
 
 PROTOCOL: Final = "portforward.k8s.io"
@@ -55,7 +56,8 @@ def parse_ports(values: list[str]) -> list[int]:
 
 def explain(pod: str, port: int, error: Exception) -> str:
     """What the user reads; kubectl puts `an error occurred forwarding 8080 -> 80:` before it."""
-    return f"error forwarding port {port} to pod {pod}: {error}"
+    cause = error.strerror if isinstance(error, OSError) and error.strerror else error
+    return f"error forwarding port {port} to pod {pod}: {cause}"
 
 
 # --- SPDY ------------------------------------------------------------------------------------------------

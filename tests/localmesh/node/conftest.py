@@ -13,6 +13,7 @@ from localmesh.events import EventRecorder
 from localmesh.node.agent import NodeAgent
 from localmesh.node.context import NodeContext
 from localmesh.node.loopback import LoopbackNetwork
+from localmesh.streams.contract import LogOptions, Place
 from localmesh.tasks import TaskGroup
 from tests.localmesh.cluster_kit import memory_core, wait_until
 
@@ -48,7 +49,7 @@ class Node:
         await wait_until(lambda: self.status(name).get("phase") == phase, f"phase {phase}")
 
     async def log(self, name: str, container: str = "c", **options: Any) -> str:
-        chunks = await self.agent.logs("default", name, container, **options)
+        chunks = await self.agent.logs(Place("default", name, container), LogOptions(**options))
         return b"".join([chunk async for chunk in chunks]).decode()
 
     async def events(self, reason: str) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,8 @@ from localmesh.node.probes import Verdict
 from localmesh.node.services import Backend, ServicePort, ServiceTable, service_table
 from localmesh.node.statuses import ContainerState, PodFacts, pod_status
 from localmesh.node.volumes import File, write_atomically
+from localmesh.streams.contract import LogOptions
+from tests.localmesh.cluster_kit import wait_until
 
 
 def test_verdict_changes_only_at_its_thresholds() -> None:
@@ -196,8 +199,8 @@ def test_service_table_joins_ports_by_name_and_leaves_out_unready() -> None:
 async def _read(path: Path, **options: object) -> str:
     over = asyncio.Event()
     over.set()
-    defaults = {"follow": False, "tail": None, "timestamps": False}
-    return b"".join([c async for c in read_log(path, over, **{**defaults, **options})]).decode()  # type: ignore[arg-type]
+    chunks = read_log(path, over, LogOptions(**options))  # type: ignore[arg-type]
+    return b"".join([chunk async for chunk in chunks]).decode()
 
 
 async def test_log_lines_survive_any_cut_and_rotation(tmp_path: Path) -> None:
@@ -215,6 +218,53 @@ async def test_log_lines_survive_any_cut_and_rotation(tmp_path: Path) -> None:
     assert text.endswith("line 19\nno newline at the end\n")
     assert await _read(path, tail=1) == "no newline at the end\n"
     assert path.stat().st_size <= 400
+
+
+async def test_every_part_of_a_log_can_be_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "0.log"
+    log = LogWriter(path, max_bytes=2000)
+    for number in range(60):
+        log.feed("stderr" if number % 3 == 0 else "stdout", b"%d\n" % number)
+    log.close()
+    whole = (await _read(path)).splitlines()
+    assert rotated(path).exists()
+    assert whole[-1] == "59"
+    for count in (0, 1, 5, len(whole) - 1, len(whole), 1000):
+        assert (await _read(path, tail=count)).splitlines() == whole[len(whole) - min(count, len(whole)) :]
+    stamped = (await _read(path, timestamps=True)).splitlines()
+    since = datetime.fromisoformat(stamped[10].split(" ")[0])
+    assert (await _read(path, since=since)).splitlines()[-50:] == whole[-50:]
+    assert stamped[10].split(" ")[1] in (await _read(path, since=since)).splitlines()[:11]
+    assert await _read(path, since=since + timedelta(days=1)) == ""
+    assert set(await _lines(path, output="Stderr")) == {n for n in whole if int(n) % 3 == 0}
+    assert set(await _lines(path, output="Stdout")) == {n for n in whole if int(n) % 3}
+    assert await _read(path, limit_bytes=7) == "\n".join(whole)[:7]
+
+
+async def _lines(path: Path, **options: object) -> list[str]:
+    return (await _read(path, **options)).splitlines()
+
+
+async def test_a_follower_sees_each_line_once_also_when_the_log_rotates(tmp_path: Path) -> None:
+    path, ended = tmp_path / "0.log", asyncio.Event()
+    log = LogWriter(path, max_bytes=1500)
+    log.feed("stdout", b"first\n")
+    seen: list[str] = []
+
+    async def follow() -> None:
+        async for chunk in read_log(path, ended, LogOptions(follow=True)):
+            seen.extend(chunk.decode().splitlines())
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(follow())
+        for number in range(60):
+            log.feed("stdout", b"%d\n" % number)
+            if number % 20 == 0:
+                await wait_until(lambda wanted=str(number): seen[-1:] == [wanted], f"line {number}")
+        log.close()
+        ended.set()
+    assert seen == ["first", *map(str, range(60))]
+    assert rotated(path).exists()
 
 
 @given(st.lists(st.binary(max_size=40), max_size=20))

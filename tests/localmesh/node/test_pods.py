@@ -9,6 +9,7 @@ import pytest
 
 from localmesh.apiserver.errors import ApiError
 from localmesh.node.process import CONTAINER_MARK, find_marked
+from localmesh.streams.contract import Place
 from tests.localmesh.cluster_kit import container, pod, wait_until
 from tests.localmesh.node.conftest import Node
 
@@ -268,7 +269,9 @@ async def test_logs_can_be_followed_cut_and_stamped(node: Node) -> None:
 async def test_exec_runs_in_the_container(node: Node) -> None:
     await node.run(shell_pod("p", FOREVER, env=[{"name": "WHO", "value": "me"}]))
     await node.wait_ready("p")
-    assert await node.agent.execute("default", "p", "c", ["sh", "-c", "echo $WHO; exit 4"]) == (4, b"me\n")
+    inside = node.agent.container(Place("default", "p", "c"))
+    assert inside is not None
+    assert await inside.execute(["sh", "-c", "echo $WHO; exit 4"], 10) == (4, b"me\n")
 
 
 async def test_command_that_does_not_exist_is_explained(node: Node) -> None:
