@@ -277,7 +277,10 @@ def _job(obj: JsonObject) -> list[Any]:
         began = datetime.fromisoformat(start.replace("Z", "+00:00"))
         until = datetime.fromisoformat(end.replace("Z", "+00:00")) if end else datetime.now(UTC)
         took = duration((until - began).total_seconds())
+    parallelism = _count(obj, "spec", "parallelism")
     progress = f"{done}/{completions if completions is not None else 1}"
+    if completions is None and parallelism > 1:
+        progress += f" of {parallelism}"
     return [_name(obj), state, progress, took, _age(obj), *_containers(obj), _selector(obj)]
 
 
@@ -292,6 +295,8 @@ def _cron_job(obj: JsonObject) -> list[Any]:
         len(lookup(obj, "status", "active") or []),
         age(last) if last else "<none>",
         _age(obj),
+        *_containers(child(spec, "jobTemplate")),
+        _labels(lookup(spec, "jobTemplate", "spec", "selector", "matchLabels")),
     ]
 
 
@@ -416,13 +421,44 @@ def _lease(obj: JsonObject) -> list[Any]:
     return [_name(obj), lookup(obj, "spec", "holderIdentity") or "", _age(obj)]
 
 
+def _targets(spec: JsonObject) -> str:
+    """The metrics of an HPA with their targets; what they are now nobody measures here."""
+    found = []
+    percent = spec.get("targetCPUUtilizationPercentage")
+    if percent is not None:
+        found.append(f"cpu: <unknown>/{percent}%")
+    for metric in spec.get("metrics") or []:
+        kind = metric.get("type") or ""
+        source = child(metric, kind[:1].lower() + kind[1:])
+        target = child(source, "target")
+        name = f"{source.get('name')}: " if kind in ("Resource", "ContainerResource") else ""
+        if target.get("averageUtilization") is not None:
+            wanted = f"{target['averageUtilization']}%"
+        elif target.get("averageValue") is not None:
+            wanted = target["averageValue"] + (" (avg)" if kind in ("Object", "External") else "")
+        else:
+            wanted = target.get("value") or "<auto>"
+        found.append(f"{name}<unknown>/{wanted}")
+    return _limited(found, 2) if found else "<none>"
+
+
+def _revision(obj: JsonObject) -> list[Any]:
+    owners = obj["metadata"].get("ownerReferences") or []
+    shown = "<none>"
+    for owner in owners:
+        if owner.get("controller"):
+            group = owner["apiVersion"].rpartition("/")[0]
+            shown = f"{'.'.join(filter(None, (owner['kind'].lower(), group)))}/{owner['name']}"
+    return [_name(obj), shown, obj.get("revision", 0), _age(obj)]
+
+
 def _hpa(obj: JsonObject) -> list[Any]:
     spec = child(obj, "spec")
     reference = child(spec, "scaleTargetRef")
     return [
         _name(obj),
         f"{reference.get('kind', '')}/{reference.get('name', '')}",
-        "<unknown>" if spec.get("metrics") or spec.get("targetCPUUtilizationPercentage") else "<none>",
+        _targets(spec),
         str(spec.get("minReplicas", "<unset>")),
         spec.get("maxReplicas", 0),
         _count(obj, "status", "currentReplicas"),
@@ -541,8 +577,10 @@ _PRINTERS: dict[str, Printer] = {
     "statefulsets.apps": Printer(_columns("Name", "Ready", "Age", "+Containers", "+Images"), _stateful_set),
     "jobs.batch": Printer(_columns("Name", "Status", "Completions", "Duration", "Age", *_TEMPLATE), _job),
     "cronjobs.batch": Printer(
-        _columns("Name", "Schedule", "Timezone", "Suspend", "Active#", "Last Schedule", "Age"), _cron_job
+        _columns("Name", "Schedule", "Timezone", "Suspend", "Active#", "Last Schedule", "Age", *_TEMPLATE),
+        _cron_job,
     ),
+    "controllerrevisions.apps": Printer(_columns("Name", "Controller", "Revision#", "Age"), _revision),
     "services": Printer(
         _columns("Name", "Type", "Cluster-IP", "External-IP", "Port(s)", "Age", "+Selector"), _service
     ),

@@ -32,7 +32,6 @@ class Due:
     after: float | None
     """Seconds until the next one."""
     too_many: bool = False
-    too_late: datetime | None = None
 
 
 def due(cron_job: Json, now: datetime) -> Due:
@@ -48,10 +47,7 @@ def due(cron_job: Json, now: datetime) -> Due:
     if limit is not None:
         earliest = max(earliest, now - timedelta(seconds=int(limit)))
     at, missed = schedule.last(earliest, now)
-    too_late = None
-    if limit is not None and at is not None and (now - at).total_seconds() > int(limit):
-        at, too_late = None, at
-    return Due(at, wait, missed > MISSED_MAX, too_late)
+    return Due(at, wait, missed > MISSED_MAX)
 
 
 def job_for(cron_job: Json, at: datetime) -> dict[str, Any]:
@@ -139,9 +135,6 @@ class CronJobController:
         if present.too_many:
             message = f"too many missed start times: more than {MISSED_MAX}; only the last one is made up for"
             self._events.warning(cron_job, "TooManyMissedTimes", message)
-        if present.too_late is not None:
-            message = f"Missed scheduled time to start a job: {time_text(present.too_late)}"
-            self._events.warning(cron_job, "MissSchedule", message)
         if present.at is not None:
             await self._launch(cron_job, active, present.at, status)
         await write_status(self._api, RESOURCE, cron_job, status)

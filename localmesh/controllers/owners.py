@@ -5,7 +5,7 @@ Source: "Garbage Collection" and the controller reference rules of the Kubernete
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from localmesh.apiserver.api import Api
@@ -57,8 +57,17 @@ def _holds(expression: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     return False
 
 
+def _any(_obj: Mapping[str, Any]) -> bool:
+    return True
+
+
 async def claim(
-    api: Api, owner: Mapping[str, Any], api_version: str, kind: str, resource: str
+    api: Api,
+    owner: Mapping[str, Any],
+    api_version: str,
+    kind: str,
+    resource: str,
+    adoptable: Callable[[Mapping[str, Any]], bool] = _any,
 ) -> list[dict[str, Any]]:
     """The objects `owner` controls; matching orphans are adopted, those that match no more released."""
     namespace, uid = owner["metadata"]["namespace"], owner["metadata"]["uid"]
@@ -74,6 +83,8 @@ async def claim(
             else:
                 await _set_owners(api, resource, obj, [o for o in _owners(obj) if o.get("uid") != uid])
         elif controller is None and matches and not leaving and "deletionTimestamp" not in obj["metadata"]:
+            if not adoptable(obj):
+                continue
             adopted = [*_owners(obj), owner_reference(owner, api_version, kind)]
             changed = await _set_owners(api, resource, obj, adopted)
             if changed is not None:

@@ -38,7 +38,14 @@ class StatefulSetController:
         stateful_set = await current(self._api, RESOURCE, *key)
         if stateful_set is None:
             return None
-        pods = await claim(self._api, stateful_set, "apps/v1", KIND, "pods")
+        pods = await claim(
+            self._api,
+            stateful_set,
+            "apps/v1",
+            KIND,
+            "pods",
+            lambda pod: ordinals.ordinal_of(stateful_set, pod) is not None,
+        )
         if "deletionTimestamp" in stateful_set["metadata"]:
             return None
         past, collisions = await history.sync(self._api, stateful_set, KIND)
