@@ -434,7 +434,8 @@ def write_request(
     """
     if new_id is not None and not head.identified:
         head.identified = True
-        head.framing += b"x-request-id: " + new_id() + b"\r\n"
+        head.lines += b"x-request-id: " + new_id() + b"\r\n"
+        head.unread = True
     lines = head.lines
     if drop and (head.own or not drop <= OWN_FIELDS):
         lines = _without(lines, drop)

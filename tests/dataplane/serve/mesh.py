@@ -27,7 +27,9 @@ from dataplane.serve.sockets import Address, Original, original_destination
 from dataplane.settings import Interception, Settings
 from dataplane.state import State
 from dataplane.tap import Tap
-from dataplane.telemetry import Telemetry
+from dataplane.telemetry import Own, Telemetry
+from dataplane.tracing.semantics import Record, record
+from dataplane.tracing.tracer import Tracer
 from smi.names import ALPN_HTTP1, ALPN_HTTP2, ALPN_TCP, ALPN_UDP, pod_dns_san
 from smi.policy.codec import encode_cluster, encode_destination, encode_inbound
 from smi.policy.snapshot import (
@@ -137,6 +139,7 @@ class Pod:
         self.contexts = Contexts(authority, name, f"{name}-1")
         self.telemetry = Telemetry()
         self.tap = Tap(self.telemetry, time.time)
+        self.tracer: Tracer | None = None
         self.state = State(phase=0)
         self.limits = limits
         self.revision = 0
@@ -177,6 +180,7 @@ class Pod:
             self._original,
             now=lambda: time.time() + self.later,
             tap=self.tap,
+            tracer=self.tracer,
         )
 
     def apply(self, resources: dict[str, Any], *, full: bool = False, removed: Sequence[str] = ()) -> None:
@@ -228,6 +232,19 @@ class Pod:
         """Tell this pod that the mesh knows nothing about `key`."""
         self.apply({f"destination/{key}": encode_destination(Destination())})
 
+    def trace(self, share: float, *forms: str) -> None:
+        """Take part in traces, from the start of the proxy."""
+        chance = random.Random(self.name)
+        self.tracer = Tracer(
+            share, forms or ("w3c",), self.telemetry, time.time_ns, chance.random, chance.getrandbits
+        )
+
+    def spans(self) -> list[Record]:
+        """What has been finished since the last call."""
+        assert self.tracer is not None
+        own = Own(f"shop/{self.name}-1", "", self.identity)
+        return [record(done, own) for done in self.tracer.take(1000)]
+
     def loads(self) -> list[Load]:
         """How busy this proxy thinks its endpoints are."""
         return [plan.load for _, plans in self.running.router._ways.values() for plan in plans]
@@ -249,6 +266,8 @@ class Mesh:
         self.authority = Authority()
         self.mesh_port = free_port()
         self.limits = limits
+        self.tracing: tuple[float, tuple[str, ...]] | None = None
+        """Share and forms of `Pod.trace` for pods that are made from now on."""
         self.pods: list[Pod] = []
         self._servers: list[asyncio.Server] = []
         self._handlers: set[asyncio.Task[None]] = set()
@@ -263,6 +282,8 @@ class Mesh:
     async def pod(self, name: str, **rest: Any) -> Pod:
         """A pod with a running proxy, which ends with the test; `rest` as for `make`."""
         pod = self.make(name, **rest)
+        if self.tracing is not None:
+            pod.trace(self.tracing[0], *self.tracing[1])
         await pod.start()
         self.pods.append(pod)
         return pod
