@@ -47,6 +47,13 @@ class Call:
     dry_run: bool = False
     validation: FieldValidation = "Warn"
     manager: str = ""
+    """The field manager the caller names."""
+    agent: str = "localmesh"
+    """What stands for it where the caller names none."""
+    force: bool = False
+    """A server-side apply takes over what others own."""
+    through: str = ""
+    """The subresource that managedFields name when the whole object is written for it (scale)."""
     warnings: list[str] = field(default_factory=list)
 
     def warn(self, text: str) -> None:

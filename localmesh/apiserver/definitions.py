@@ -13,10 +13,16 @@ from localmesh.apiserver import crd
 from localmesh.apiserver.call import Call, DeleteOptions, Target
 from localmesh.apiserver.errors import ApiError
 from localmesh.apiserver.jsonvalue import JsonObject, child, clone_object
+from localmesh.apiserver.metadata import now_text
+from localmesh.apiserver.ownership import Owner, updated
 from localmesh.apiserver.registry import Registry
 from localmesh.apiserver.rest import Rest
 from localmesh.apiserver.store import Change, Item, Key
+from localmesh.apiserver.structure import kind_structure
 from localmesh.apiserver.tasks import TaskGroup
+
+MANAGER = "kube-apiserver"
+"""Who owns the status of definitions, as upstream."""
 
 
 class Definitions:
@@ -65,7 +71,7 @@ class Definitions:
         if crd.is_established(settled):
             self._registry.add(crd.resource_of(settled))
         if settled != item.value:
-            self._store.put(crd.KEY, key, settled, item)
+            self._store.put(crd.KEY, key, _owned(item.value, settled), item)
 
     def _terminate(self, item: Item) -> None:
         finalizers = item.value["metadata"].get("finalizers") or []
@@ -97,6 +103,13 @@ class Definitions:
             except ApiError as error:
                 if error.code not in (404, 409):
                     raise
+
+
+def _owned(old: JsonObject, new: JsonObject) -> JsonObject:
+    """`new` with its conditions and names owned by the API server, if owners are tracked."""
+    owner = Owner(MANAGER, "Update", new["apiVersion"], "status")
+    rows = updated(old, new, kind_structure(new["apiVersion"], new["kind"]), owner, now_text())
+    return {**new, "metadata": {**new["metadata"], "managedFields": rows}} if rows else new
 
 
 def mark_terminating(definition: JsonObject) -> None:

@@ -15,8 +15,8 @@ from localmesh.apiserver.call import (
     Target,
     User,
 )
-from localmesh.apiserver.errors import Cause, bad_request, forbidden_field, invalid
-from localmesh.apiserver.jsonvalue import JsonObject, lookup
+from localmesh.apiserver.errors import Cause, bad_request, forbidden_field, invalid, invalid_value
+from localmesh.apiserver.jsonvalue import JsonObject, dumps, lookup
 from localmesh.apiserver.selectors import FieldSelector, Requirement, parse_fields, parse_labels
 from localmesh.apiserver.watch import WatchQuery
 
@@ -27,7 +27,8 @@ def is_true(query: Query, name: str) -> bool:
     return query.get(name, "").lower() in ("1", "t", "true")
 
 
-def read_call(user: User, query: Query) -> Call:
+def read_call(user: User, query: Query, agent: str = "") -> Call:
+    """`agent` is the User-Agent, whose first word is the field manager of who names none."""
     dry_run = query.get("dryRun", "")
     if dry_run not in ("", "All"):
         cause = Cause(
@@ -37,13 +38,45 @@ def read_call(user: User, query: Query) -> Call:
     given = query.get("fieldValidation") or "Warn"
     for choice in get_args(FieldValidation):
         if given == choice:
-            return Call(user, dry_run == "All", choice, query.get("fieldManager", ""))
+            return Call(
+                user,
+                dry_run == "All",
+                choice,
+                read_manager(query),
+                agent_name(agent),
+                is_true(query, "force"),
+            )
     cause = Cause(
         "FieldValueNotSupported",
         "fieldValidation",
         f'Unsupported value: "{given}": supported values: "Ignore", "Strict", "Warn"',
     )
     raise invalid("Options", "meta.k8s.io", "", [cause])
+
+
+MAX_MANAGER = 128
+"""Bytes of a field manager's name, as upstream."""
+
+
+def read_manager(query: Query) -> str:
+    """The field manager; ApiError 422 for a name that is too long or cannot be printed."""
+    name = query.get("fieldManager", "")
+    if len(name.encode()) > MAX_MANAGER:
+        cause = Cause(
+            "FieldValueTooLong", "fieldManager", f"Too long: may not be more than {MAX_MANAGER} bytes"
+        )
+        raise invalid("Options", "meta.k8s.io", "", [cause])
+    if not name.isprintable():
+        shown = dumps(name).decode()
+        cause = invalid_value("fieldManager", shown, "should only contain printable characters")
+        raise invalid("Options", "meta.k8s.io", "", [cause])
+    return name
+
+
+def agent_name(agent: str) -> str:
+    """`kubectl/v1.32.4 (linux/amd64)` → `kubectl`."""
+    first = "".join(letter for letter in agent.partition("/")[0] if letter.isprintable())
+    return first.encode()[:MAX_MANAGER].decode(errors="ignore") or "unknown"
 
 
 def read_list(target: Target, query: Query) -> ListQuery:

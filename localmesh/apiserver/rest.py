@@ -13,8 +13,8 @@ import binascii
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from localmesh.apiserver import metadata
-from localmesh.apiserver.call import Call, DeleteOptions, ListPage, ListQuery, Target
+from localmesh.apiserver import metadata, ownership
+from localmesh.apiserver.call import IN_PROCESS, Call, DeleteOptions, ListPage, ListQuery, Target
 from localmesh.apiserver.errors import (
     ApiError,
     Cause,
@@ -30,8 +30,10 @@ from localmesh.apiserver.errors import (
     success,
 )
 from localmesh.apiserver.jsonvalue import JsonObject, child, clone_object, dumps, loads, lookup
+from localmesh.apiserver.ownership import Owner
 from localmesh.apiserver.registry import Registry, Resource
 from localmesh.apiserver.store import ChangedError, Item, Key, Store
+from localmesh.apiserver.structure import structure_of
 
 ATTEMPTS = 8
 """How often a write is recomputed when the object changes underneath it."""
@@ -155,14 +157,19 @@ class Rest:
 
     # --- creating --------------------------------------------------------------------------------
 
-    async def create(self, target: Target, body: JsonObject, call: Call) -> JsonObject:
+    async def create(
+        self, target: Target, body: JsonObject, call: Call, *, applies: bool = False
+    ) -> JsonObject:
+        """POST; `applies`: the body is the outcome of a server-side apply and has its managedFields."""
         resource = target.resource
         obj = self._new_object(target, body)
         self._check_namespace(target, obj)
         obj = self._strategy.decode(target, obj, call)
         if resource.has(subresource="status", version=target.version):
             obj.pop("status", None)
+        owned = obj["metadata"].get("managedFields") if applies else _owned(target, {}, obj, call)
         metadata.fill(resource, obj, target.namespace)
+        _own(obj, owned)
         self._strategy.prepare(target, obj, None)
         admitted = await self._admission.mutate(target, "CREATE", obj, None, call)
         if admitted is not None and admitted is not obj:
@@ -269,8 +276,12 @@ class Rest:
             raise invalid(resource.plural, resource.group, target.name, [cause])
         return await self.mutate(target, lambda _current: proposed, call)
 
-    async def mutate(self, target: Target, mutation: Mutation, call: Call) -> JsonObject:
-        """PATCH and PUT: apply `mutation` to the current object, again if it changed meanwhile."""
+    async def mutate(
+        self, target: Target, mutation: Mutation, call: Call, *, applies: bool = False
+    ) -> JsonObject:
+        """PATCH and PUT: apply `mutation` to the current object, again if it changed meanwhile.
+        `applies`: it is a server-side apply and says who owns what.
+        """
         resource = target.resource
         for _ in range(ATTEMPTS):
             item = self._existing(target)
@@ -278,7 +289,7 @@ class Rest:
             proposed = self._typed(target, mutation(clone_object(current)))
             self._check_preconditions(target, proposed, current)
             try:
-                return await self._revise(target, item, current, proposed, call)
+                return await self._revise(target, item, current, proposed, call, applies=applies)
             except ChangedError:
                 continue  # again; a revision the caller named is refused by the check above then
         raise conflict(resource.plural, resource.group, target.name)
@@ -296,14 +307,26 @@ class Rest:
             raise conflict(resource.plural, resource.group, target.name, why)
 
     async def _revise(
-        self, target: Target, item: Item, current: JsonObject, proposed: JsonObject, call: Call
+        self,
+        target: Target,
+        item: Item,
+        current: JsonObject,
+        proposed: JsonObject,
+        call: Call,
+        *,
+        applies: bool,
     ) -> JsonObject:
         """Take `proposed` through decoding, admission and validation, and store it in place of `item`."""
         new = self._combine(target, current, proposed, call)
+        brought = proposed["metadata"].get("managedFields")
+        _own(new, brought)
+        owned = brought if applies else _owned(target, current, new, call)
+        _own(new, owned)
         self._strategy.prepare(target, new, current)
         admitted = await self._admission.mutate(target, "UPDATE", new, current, call)
         if admitted is not None and admitted is not new:
             new = self._combine(target, current, admitted, call)
+            _own(new, owned)
         _count_generation(target.resource, new, current)
         self._validate(target, new, current)
         await self._admission.validate(target, "UPDATE", new, current, call)
@@ -415,6 +438,30 @@ class Rest:
 
     def _remove(self, resource: Resource, item: Item) -> None:
         self.store.delete(resource.stored_as, item.key, item)
+
+
+def _owned(target: Target, old: JsonObject, new: JsonObject, call: Call) -> list[JsonObject] | None:
+    """managedFields after an update or creation. What the built-in controllers make is not tracked until
+    somebody applies it: they write often, and nobody contends with them for it.
+    """
+    if not old and call.user is IN_PROCESS:
+        return None
+    resource = target.resource
+    owner = Owner(
+        call.manager or call.agent,
+        "Update",
+        resource.api_version(target.version),
+        call.through or target.subresource,
+    )
+    structure = structure_of(resource, target.version)
+    return ownership.updated(old, new, structure, owner, metadata.now_text())
+
+
+def _own(obj: JsonObject, rows: list[JsonObject] | None) -> None:
+    if rows:
+        obj["metadata"]["managedFields"] = rows
+    else:
+        obj["metadata"].pop("managedFields", None)
 
 
 def _copy_or_drop(key: str, source: JsonObject, into: JsonObject) -> None:
