@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from grafana_foundation_sdk.cog import plugins
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from controller.chart import chart
 from controller.monitoring import dashboard_queries, dashboards, rules
@@ -178,3 +182,25 @@ def test_dashboards_are_complete() -> None:
         for target in panel["targets"]
     }
     assert queries == set(dashboard_queries())
+
+
+def test_grafanas_own_sdk_reads_the_dashboards_and_loses_nothing() -> None:
+    """Its models are generated from Grafana's schema; what they do not know would not come back."""
+    plugins.register_default_plugins()
+    for dashboard in dashboards().values():
+        read = Dashboard.from_json(dashboard)
+        assert len(read.panels or []) == len(dashboard["panels"])
+        written = json.loads(json.dumps(read, cls=JSONEncoder))
+        assert list(_lost(dashboard, written, "$")) == []
+
+
+def _lost(given: Any, back: Any, where: str) -> Iterator[str]:
+    """Where `back` has not what `given` has; it may have more: what the SDK fills in."""
+    if isinstance(given, dict) and isinstance(back, dict):
+        for key, value in given.items():
+            yield from _lost(value, back.get(key), f"{where}.{key}")
+    elif isinstance(given, list) and isinstance(back, list) and len(given) == len(back):
+        for index, (one, other) in enumerate(zip(given, back, strict=True)):
+            yield from _lost(one, other, f"{where}[{index}]")
+    elif given != back:
+        yield f"{where}: {given!r} became {back!r}"
