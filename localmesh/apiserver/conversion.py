@@ -6,6 +6,7 @@ Pure functions from stored to served shape and back. Objects passed in are not c
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from localmesh.apiserver.jsonvalue import JsonObject, clone_object, dumps, loads
 from localmesh.apiserver.registry import Resource
@@ -32,12 +33,20 @@ def _renamed(obj: JsonObject, names: Mapping[str, str], api_version: str) -> Jso
 
 
 _METRICS_ANNOTATION = "autoscaling.alpha.kubernetes.io/metrics"
+_BEHAVIOR_ANNOTATION = "autoscaling.alpha.kubernetes.io/behavior"
+_CONDITIONS_ANNOTATION = "autoscaling.alpha.kubernetes.io/conditions"
 
 
 def _hpa_to_v1(obj: JsonObject) -> JsonObject:
+    """What v1 has no fields for goes into annotations, as upstream does it."""
     result = clone_object(obj)
     result["apiVersion"] = "autoscaling/v1"
-    spec = result.get("spec") or {}
+    spec, status = result.get("spec") or {}, result.get("status") or {}
+    kept = {
+        _BEHAVIOR_ANNOTATION: spec.pop("behavior", None),
+        _CONDITIONS_ANNOTATION: status.pop("conditions", None),
+    }
+    status.pop("currentMetrics", None)
     others = []
     for metric in spec.pop("metrics", None) or []:
         resource = metric.get("resource") or {}
@@ -46,9 +55,10 @@ def _hpa_to_v1(obj: JsonObject) -> JsonObject:
             spec["targetCPUUtilizationPercentage"] = target.get("averageUtilization")
         else:
             others.append(metric)
-    if others:
-        annotations = result["metadata"].setdefault("annotations", {})
-        annotations[_METRICS_ANNOTATION] = dumps(others).decode()
+    kept[_METRICS_ANNOTATION] = others
+    texts = {key: dumps(value).decode() for key, value in kept.items() if value}
+    if texts:
+        result["metadata"]["annotations"] = {**(result["metadata"].get("annotations") or {}), **texts}
     return result
 
 
@@ -61,12 +71,31 @@ def _hpa_to_v2(obj: JsonObject) -> JsonObject:
     if utilization is not None:
         target = {"type": "Utilization", "averageUtilization": utilization}
         metrics.append({"type": "Resource", "resource": {"name": "cpu", "target": target}})
-    annotations = result["metadata"].get("annotations") or {}
-    kept = annotations.pop(_METRICS_ANNOTATION, None)
-    metrics += loads(kept) if kept else []
+    annotations = dict(result["metadata"].get("annotations") or {})
+    metrics += _taken(annotations, _METRICS_ANNOTATION) or []
+    behavior = _taken(annotations, _BEHAVIOR_ANNOTATION)
+    conditions = _taken(annotations, _CONDITIONS_ANNOTATION)
     if metrics:
         spec["metrics"] = metrics
+    if behavior:
+        spec["behavior"] = behavior
+    if conditions:
+        result.setdefault("status", {}).setdefault("conditions", conditions)
+    if "annotations" in result["metadata"]:
+        result["metadata"]["annotations"] = annotations
+        if not annotations:
+            del result["metadata"]["annotations"]
     return result
+
+
+def _taken(annotations: JsonObject, name: str) -> Any:
+    """The value an annotation keeps as JSON, None if it is absent; text that is no JSON stays where it is."""
+    try:
+        value = loads(annotations.get(name, "null"))
+    except ValueError:
+        return None
+    annotations.pop(name, None)
+    return value
 
 
 def serve(resource: Resource, obj: JsonObject, version: str) -> JsonObject:

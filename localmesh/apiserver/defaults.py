@@ -231,6 +231,16 @@ def _autoscaler(obj: JsonObject) -> None:
         spec["metrics"] = [{"type": "Resource", "resource": {"name": "cpu", "target": target}}]
     if obj.get("apiVersion") == "autoscaling/v1":
         fill(spec, targetCPUUtilizationPercentage=80)
+    behavior = spec.get("behavior")
+    if behavior is not None:
+        percent = {"type": "Percent", "value": 100, "periodSeconds": 15}
+        pods = {"type": "Pods", "value": 4, "periodSeconds": 15}
+        for key, policies in (("scaleUp", [pods, percent]), ("scaleDown", [percent])):
+            fill(behavior, **{key: {}})
+            fill(behavior[key], selectPolicy="Max")
+            if not behavior[key].get("policies"):
+                behavior[key]["policies"] = policies
+        fill(behavior["scaleUp"], stabilizationWindowSeconds=0)
 
 
 # --- services and the rest -----------------------------------------------------------------------

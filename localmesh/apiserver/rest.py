@@ -348,9 +348,8 @@ class Rest:
             decoded = self._strategy.decode(target, proposed, call)
             new = clone_object(current)
             _copy_or_drop("status", decoded, new)
-            if resource.key == "pods":  # upstream lets the kubelet annotate through status
-                for key in ("labels", "annotations"):
-                    _copy_or_drop(key, decoded["metadata"], new["metadata"])
+            for key in _CHANGED_WITH_STATUS.get(resource.key, ()):
+                _copy_or_drop(key, decoded["metadata"], new["metadata"])
             return new
         if target.subresource == "finalize":
             new = clone_object(current)
@@ -462,6 +461,10 @@ def _own(obj: JsonObject, rows: list[JsonObject] | None) -> None:
         obj["metadata"]["managedFields"] = rows
     else:
         obj["metadata"].pop("managedFields", None)
+
+
+_CHANGED_WITH_STATUS = {"pods": ("labels", "annotations"), "deployments.apps": ("annotations",)}
+"""Metadata that upstream lets who writes a status change too: the kubelet, the deployment controller."""
 
 
 def _copy_or_drop(key: str, source: JsonObject, into: JsonObject) -> None:

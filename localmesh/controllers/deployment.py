@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, Final
 
 from localmesh.apiserver.api import Api
@@ -122,10 +124,12 @@ class DeploymentController:
         if rollout.revision(new) <= newest:  # a rollback: the old template becomes the newest revision
             patch = {"metadata": {"annotations": {REVISION: wanted}}}
             new = await self._api.patch(SETS, new["metadata"]["namespace"], new["metadata"]["name"], patch)
-            await self._progress(
-                deployment, "FoundNewReplicaSet", f'Found new replica set "{new["metadata"]["name"]}"'
-            )
-        await self._set_revision(deployment, (new["metadata"].get("annotations") or {}).get(REVISION, wanted))
+        revision = (new["metadata"].get("annotations") or {}).get(REVISION, wanted)
+        if progress.find(deployment.get("status") or {}, "Progressing") is None:
+            message = f'Found new replica set "{new["metadata"]["name"]}"'
+            await self._progress(deployment, "FoundNewReplicaSet", message, revision)
+        elif (deployment["metadata"].get("annotations") or {}).get(REVISION) != revision:
+            await self._put_status(deployment, deployment["status"], {REVISION: revision})
         return new
 
     async def _create(
@@ -173,8 +177,9 @@ class DeploymentController:
             self._events.normal(
                 deployment, "ScalingReplicaSet", f"Scaled up replica set {name} from 0 to {replicas}"
             )
-        await self._set_revision(deployment, revision)
-        await self._progress(deployment, "NewReplicaSetCreated", f'Created new replica set "{name}"')
+        await self._progress(
+            deployment, "NewReplicaSetCreated", f'Created new replica set "{name}"', revision
+        )
         return created
 
     async def _count_collision(self, deployment: dict[str, Any], collisions: int) -> None:
@@ -225,35 +230,39 @@ class DeploymentController:
 
     # --- status --------------------------------------------------------------------------------------
 
-    async def _set_revision(self, deployment: dict[str, Any], revision: str) -> None:
-        meta = deployment["metadata"]
-        if (meta.get("annotations") or {}).get(REVISION) == revision:
-            return
-        patch = {"metadata": {"annotations": {REVISION: revision}}}
-        changed = await self._api.patch(RESOURCE, meta["namespace"], meta["name"], patch)
-        meta["annotations"] = changed["metadata"].get("annotations")
+    async def _progress(
+        self, deployment: dict[str, Any], reason: str, message: str, revision: str = ""
+    ) -> None:
+        """Record a step in the Progressing condition at once, before the counters move.
 
-    async def _progress(self, deployment: dict[str, Any], reason: str, message: str) -> None:
-        """Record a step in the Progressing condition at once, before the counters move."""
-        if deployment["spec"].get("progressDeadlineSeconds", 600) is None:
-            return
+        With `revision`, the annotation goes in the same write: who sees the one sees the other.
+        """
         status = dict(deployment.get("status") or {})
-        value = "False" if reason == "ReplicaSetCreateError" else "True"
-        wanted = ("Progressing", value, reason, message)
-        status["conditions"] = progress.with_condition(
-            status.get("conditions") or (), wanted, datetime.now(UTC)
-        )
-        await self._put_status(deployment, status)
+        if deployment["spec"].get("progressDeadlineSeconds", 600) is not None:
+            value = "False" if reason == "ReplicaSetCreateError" else "True"
+            wanted = ("Progressing", value, reason, message)
+            status["conditions"] = progress.with_condition(
+                status.get("conditions") or (), wanted, datetime.now(UTC)
+            )
+        await self._put_status(deployment, status, {REVISION: revision} if revision else {})
 
-    async def _put_status(self, deployment: dict[str, Any], status: dict[str, Any]) -> None:
+    async def _put_status(
+        self,
+        deployment: dict[str, Any],
+        status: dict[str, Any],
+        annotations: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         meta = deployment["metadata"]
         fresh = self._api.peek(RESOURCE, meta["namespace"], meta["name"])
         if fresh is None or fresh["metadata"]["uid"] != meta["uid"]:
             return
         gone = {key: None for key in fresh.get("status") or {} if key not in status}
-        patch = {"metadata": {"uid": meta["uid"]}, "status": {**status, **gone}}
+        marked = {"annotations": dict(annotations)} if annotations else {}
+        patch = {"metadata": {"uid": meta["uid"], **marked}, "status": {**status, **gone}}
         await self._api.patch(RESOURCE, meta["namespace"], meta["name"], patch, subresource="status")
         deployment["status"] = status
+        if annotations:
+            meta["annotations"] = {**(meta.get("annotations") or {}), **annotations}
 
     async def _write_status(
         self, deployment: dict[str, Any], sets: list[dict[str, Any]], new: dict[str, Any] | None

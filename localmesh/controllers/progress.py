@@ -115,22 +115,17 @@ def with_condition(
     *,
     touch: bool = False,
 ) -> list[dict[str, Any]]:
-    """Set a condition; its times move only when status, reason or message did, or with `touch`."""
+    """Set a condition; its times move only when status or reason did, or with `touch`.
+
+    One that moves goes to the end of the list, as upstream's do.
+    """
     kind, value, reason, message = wanted
     text = time_text(now)
-    out, found = [], False
-    for item in conditions:
-        if item["type"] != kind:
-            out.append(dict(item))
-            continue
-        found = True
-        same = (item["status"], item["reason"]) == (value, reason)
-        if same and not touch:
-            out.append(dict(item) | {"message": message})
-            continue
-        since = item["lastTransitionTime"] if item["status"] == value else text
-        out.append(_condition(wanted, text, since))
-    return out if found else [*out, _condition(wanted, text, text)]
+    known = next((item for item in conditions if item["type"] == kind), None)
+    if known is not None and (known["status"], known["reason"]) == (value, reason) and not touch:
+        return [dict(item) | ({"message": message} if item is known else {}) for item in conditions]
+    since = known["lastTransitionTime"] if known is not None and known["status"] == value else text
+    return [*(dict(item) for item in conditions if item is not known), _condition(wanted, text, since)]
 
 
 def _condition(wanted: tuple[str, str, str, str], updated: str, since: str) -> dict[str, Any]:
