@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Self
+from urllib.parse import urlsplit
 
 import click
 import yaml
@@ -30,7 +31,7 @@ from localmesh.cluster import ClusterError, Info
 from localmesh.daemon import Mode
 from localmesh.node.netns import can_intercept_udp
 from localmesh.prometheus import Wanted
-from smi.names import SCRAPE_ANNOTATION
+from smi.names import SCRAPE_ANNOTATION, TRACE_PROTOCOLS
 
 FOLLOW_SECONDS: Final = 0.2
 """How often a followed log is looked at."""
@@ -67,6 +68,10 @@ class UpOptions:
     """YAML that extends the image table."""
     scrape_seconds: float | None = None
     """Run a Prometheus that scrapes so often; None: run none."""
+    tracing: str = ""
+    """URL of a collector of spans; empty: none."""
+    tracing_protocol: str = TRACE_PROTOCOLS[0]
+    trace_sampling: str = "100%"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +131,27 @@ async def _install(cluster: Cluster, options: UpOptions, say: Say) -> None:
         settings = replace(settings, udp="off")
     if options.leaf_seconds is not None:
         settings = replace(settings, leaf_seconds=f"{options.leaf_seconds:g}")
+    settings = replace(
+        settings,
+        tracing=options.tracing if loopback else as_pods_say(options.tracing, cluster.kubeconfig),
+        tracing_protocol=options.tracing_protocol,
+        trace_sampling=options.trace_sampling,
+    )
     async with Kube.connect(cluster.kubeconfig) as kube:
         await install(kube, settings, say, by_address=loopback)
+
+
+def as_pods_say(url: str, kubeconfig: Path) -> str:
+    """A URL of this machine, in the words of a pod with a network namespace of its own; others as they are.
+
+    Pods reach this machine where they reach its API server.
+    """
+    parts = urlsplit(url)
+    if parts.hostname not in ("localhost", "127.0.0.1", "::1"):
+        return url
+    server = urlsplit(yaml.safe_load(kubeconfig.read_text())["clusters"][0]["cluster"]["server"])
+    port = "" if parts.port is None else f":{parts.port}"
+    return parts._replace(netloc=f"{server.hostname}{port}").geturl()
 
 
 def find_cluster(state_dir: Path) -> Cluster:

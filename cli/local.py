@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 
@@ -18,7 +19,7 @@ from cli.output import Output, messages, output_option, print_json, results
 from cli.progress import progress
 from cli.run import run
 from localmesh.daemon import Mode
-from smi.names import CONTROLLER_NAME, SYSTEM_NAMESPACE
+from smi.names import CONTROLLER_NAME, SYSTEM_NAMESPACE, TRACE_PROTOCOLS, trace_share
 
 
 @click.group()
@@ -56,6 +57,20 @@ def local() -> None:
     show_default=True,
     help="How often that Prometheus scrapes.",
 )
+@click.option(
+    "--tracing",
+    metavar="URL",
+    default="",
+    help="Send spans to this collector; `localhost` is this machine, also seen from pods.",
+)
+@click.option("--tracing-protocol", type=click.Choice(TRACE_PROTOCOLS), default="otlp", show_default=True)
+@click.option(
+    "--trace-sampling",
+    metavar="SHARE",
+    default="100%",
+    show_default=True,
+    help="Share of the traces that begin at a sidecar.",
+)
 @output_option
 def up(
     state_dir: Path,
@@ -65,6 +80,9 @@ def up(
     images: Path | None,
     prometheus: bool,
     scrape_seconds: float,
+    tracing: str,
+    tracing_protocol: str,
+    trace_sampling: str,
     output: Output,
 ) -> None:
     """Start the cluster in the background and wait until the mesh is ready.
@@ -72,7 +90,17 @@ def up(
     Running it again is harmless: a cluster that runs is kept, one that crashed is recovered.
     """
     began = time.monotonic()
-    options = UpOptions(state_dir, mode, mesh, leaf_seconds, images, scrape_seconds if prometheus else None)
+    options = UpOptions(
+        state_dir,
+        mode,
+        mesh,
+        leaf_seconds,
+        images,
+        scrape_seconds if prometheus else None,
+        _checked_url(tracing),
+        tracing_protocol,
+        _checked_share(trace_sampling),
+    )
     with progress(messages()) as shown:
         cluster = bring_up(options, shown.say)
     seconds = time.monotonic() - began
@@ -84,6 +112,23 @@ def up(
         messages().print(f"Prometheus: {cluster.prometheus}", soft_wrap=True)
     remark = f"Ready in {seconds:.1f} s, {cluster.mode} mode. Next: kubectl get pods -A"
     messages().print(remark + ("" if mesh else "  (no mesh installed)"))
+
+
+def _checked_url(text: str) -> str:
+    parts = urlsplit(text)
+    if text and (parts.scheme not in ("http", "https") or not parts.hostname or parts.username):
+        raise click.BadParameter(
+            f"expected a URL such as http://localhost:4318, got {text!r}", param_hint="--tracing"
+        )
+    return text
+
+
+def _checked_share(text: str) -> str:
+    try:
+        trace_share(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--trace-sampling") from None
+    return text
 
 
 def _described(cluster: Cluster) -> dict[str, Any]:

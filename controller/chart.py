@@ -17,13 +17,15 @@ import yaml
 from controller import monitoring
 from controller.admission.inject import ADMIN_PORT_NAME
 from controller.manifests import InstallSettings, Manifest, control_plane
-from controller.settings import QUANTITY, VERSION, Interception, LogLevel
+from controller.settings import OBJECT_NAME, QUANTITY, VERSION, Interception, LogLevel
 from smi.names import (
     CONTROLLER_NAME,
     MAX_WORKERS,
     MESHED_LABEL,
     METRICS_DIALECTS,
     SYSTEM_NAMESPACE,
+    TRACE_FORMS,
+    TRACE_PROTOCOLS,
 )
 
 Json = dict[str, Any]
@@ -66,6 +68,10 @@ _PERCENT: Final = r"(100|[1-9][0-9]?(\.[0-9]{1,3})?|0\.([1-9][0-9]{0,2}|0[1-9][0
 _DIALECT: Final = f"({'|'.join(METRICS_DIALECTS)})"
 
 
+_FORM: Final = f"({'|'.join(TRACE_FORMS)})"
+_URL: Final[Json] = {"type": "string", "pattern": r"^(https?://[^\s'@]+)?$"}
+
+
 def _one_of(*values: str) -> Json:
     return {"enum": list(values)}
 
@@ -106,14 +112,24 @@ SCHEMAS: Final[Mapping[str, Json]] = {
     "controller_memory_limit": _AMOUNT,
     "quiet_seconds": _SECONDS,
     "holdoff_seconds": _SECONDS,
-    "prometheus": {"type": "string", "pattern": r"^(https?://[^\s'@]+)?$"},
+    "tracing": _URL,
+    "tracing_protocol": _one_of(*TRACE_PROTOCOLS),
+    "trace_sampling": {
+        "anyOf": [
+            {"const": False},
+            {"type": "string", "pattern": r"^(off|(100|[0-9]{1,2}(\.[0-9]{1,3})?)%)$"},
+        ]
+    },
+    "trace_context": {"type": "string", "pattern": rf"^{_FORM}( *, *{_FORM})*$"},
+    "tracing_secret": {"type": "string", "pattern": f"^({OBJECT_NAME})?$"},
+    "prometheus": _URL,
     "mode": _one_of("enforce", "permissive", "audit"),
     "mtls": _one_of("strict", "permissive"),
     "regex": _one_of("spec", "full"),
     "same_service_account": _one_of("deny", "allow"),
 }
 """Setting → JSON schema of its value: what the controller would refuse, Helm refuses before."""
-_SWITCHES: Final = tuple(name for name in SCHEMAS if name in ("udp", "proxy_access_log"))
+_SWITCHES: Final = tuple(name for name in SCHEMAS if name in ("udp", "proxy_access_log", "trace_sampling"))
 
 MONITORING_VALUES: Final[Mapping[str, tuple[object, Json]]] = {
     "prometheusRule": ("off", _ON_OR_OFF),

@@ -251,6 +251,7 @@ class Controller:
             access_log=settings.proxy_access_log,
             udp_idle=str(settings.proxy_udp_idle_seconds),
             resources=settings.proxy_resources,
+            tracing=settings.tracing,
         )
 
     def _progress(self, latest: Published) -> Callable[[ObjectStatus], Condition | None]:

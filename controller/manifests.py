@@ -75,6 +75,16 @@ class InstallSettings:
     """Configuration is compiled once nothing has changed for so long …"""
     holdoff_seconds: str = f"{_DEFAULTS.holdoff_seconds:g}"
     """… or so long after the first change, whichever is sooner."""
+    tracing: str = ""
+    """URL of a collector of spans, such as `http://otel-collector.observability:4318`; empty: none."""
+    tracing_protocol: str = _DEFAULTS.tracing.protocol
+    """`otlp` (over HTTP) or `zipkin` (JSON v2)."""
+    trace_sampling: str = _DEFAULTS.tracing.sampling
+    """Share of the traces that begin at a sidecar, such as `1%`; `off`: only pods that ask for it."""
+    trace_context: str = _DEFAULTS.tracing.context
+    """How such a trace is told on: any of w3c, b3, b3-multi, with commas between them."""
+    tracing_secret: str = ""
+    """A Secret in each pod's namespace: `headers` for the collector, its CA as `ca.crt`; empty: none."""
     prometheus: str = ""
     """URL of a Prometheus that TrafficMetrics are read from; empty: from the sidecars themselves."""
     mode: str = "enforce"
@@ -370,6 +380,11 @@ def _env(settings: InstallSettings) -> list[Manifest]:
         "SMI_MESH_PROXY_CPU_REQUEST": settings.proxy_cpu_request,
         "SMI_MESH_PROXY_MEMORY_REQUEST": settings.proxy_memory_request,
         "SMI_MESH_PROXY_MEMORY_LIMIT": settings.proxy_memory_limit,
+        "SMI_MESH_TRACING": settings.tracing,
+        "SMI_MESH_TRACING_PROTOCOL": settings.tracing_protocol,
+        "SMI_MESH_TRACE_SAMPLING": settings.trace_sampling,
+        "SMI_MESH_TRACE_CONTEXT": settings.trace_context,
+        "SMI_MESH_TRACING_SECRET": settings.tracing_secret,
         "SMI_MESH_QUIET_SECONDS": settings.quiet_seconds,
         "SMI_MESH_HOLDOFF_SECONDS": settings.holdoff_seconds,
     }

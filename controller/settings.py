@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, TypeVar
@@ -18,15 +18,20 @@ from smi.names import (
     CONTROLLER_NAME,
     DEFAULT_CLUSTER_DOMAIN,
     DEFAULT_METRICS,
+    DEFAULT_TRACE_FORMS,
+    DEFAULT_TRACE_SAMPLING,
     DEFAULT_TRUST_DOMAIN,
     DISCOVERY_PORT,
     IDENTITY_PORT,
     MAX_WORKERS,
     SYSTEM_NAMESPACE,
+    TRACE_PROTOCOLS,
     TRAFFIC_PORT,
     WEBHOOK_PORT,
     access_logging,
     metrics_dialects,
+    trace_forms,
+    trace_share,
 )
 
 VERSION: Final = "0.1.0"
@@ -36,6 +41,7 @@ CA_SECRET: Final = "smi-mesh-ca"
 DEFAULT_UDP_IDLE_SECONDS: Final = 30
 QUANTITY: Final = r"[0-9]{1,15}(\.[0-9]{1,3})?(m|k|Ki|M|Mi|G|Gi|T|Ti)?"
 """The quantities of CPU and memory that are taken, a part of what Kubernetes' own pattern allows."""
+OBJECT_NAME: Final = r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?"
 _DAY: Final = 86_400.0
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
@@ -76,6 +82,22 @@ class Resources:
 
 
 @dataclass(frozen=True, slots=True)
+class Tracing:
+    """How sidecars take part in traces."""
+
+    url: str = ""
+    """Where spans go; empty: nowhere, and sidecars leave trace context alone."""
+    protocol: str = TRACE_PROTOCOLS[0]
+    """One of `smi.names.TRACE_PROTOCOLS`."""
+    sampling: str = DEFAULT_TRACE_SAMPLING
+    """For pods that do not say it themselves, as `smi.names.trace_share` reads it."""
+    context: str = DEFAULT_TRACE_FORMS
+    """As `smi.names.trace_forms` reads it."""
+    secret: str = ""
+    """Name of a Secret, in each pod's namespace, with `headers` for the collector and its CA in `ca.crt`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that can be set. Durations are in seconds, ports are TCP."""
 
@@ -110,6 +132,7 @@ class Settings:
     """As `smi.names.access_logging` reads it; empty: none."""
     proxy_udp_idle_seconds: int = DEFAULT_UDP_IDLE_SECONDS
     proxy_resources: Resources = Resources("10m", "64Mi", "256Mi")
+    tracing: Tracing = Tracing()
     log_level: LogLevel = LogLevel.INFO
     quiet_seconds: float = 0.02
     """The world is compiled once nothing has changed for this long …"""
@@ -155,6 +178,13 @@ def read_settings(env: Mapping[str, str]) -> Settings:
             cpu_request=read.quantity("SMI_MESH_PROXY_CPU_REQUEST", usual.cpu_request),
             memory_request=read.quantity("SMI_MESH_PROXY_MEMORY_REQUEST", usual.memory_request),
             memory_limit=read.quantity("SMI_MESH_PROXY_MEMORY_LIMIT", usual.memory_limit),
+        ),
+        tracing=Tracing(
+            url=read.url("SMI_MESH_TRACING"),
+            protocol=read.one_of("SMI_MESH_TRACING_PROTOCOL", TRACE_PROTOCOLS),
+            sampling=read.trace_sampling("SMI_MESH_TRACE_SAMPLING"),
+            context=read.trace_context("SMI_MESH_TRACE_CONTEXT"),
+            secret=read.object_name("SMI_MESH_TRACING_SECRET"),
         ),
         log_level=read.choice("SMI_MESH_LOG_LEVEL", LogLevel, LogLevel.INFO),
         quiet_seconds=read.seconds("SMI_MESH_QUIET_SECONDS", 0.02),
@@ -219,6 +249,34 @@ class _Reader:
             return ",".join(metrics_dialects(self.text(name, DEFAULT_METRICS)))
         except ValueError as error:
             raise SettingsError(f"{name}: {error}") from None
+
+    def one_of(self, name: str, choices: Sequence[str]) -> str:
+        """One of some texts; the first is the default."""
+        text = self.text(name, choices[0])
+        if text not in choices:
+            raise SettingsError(f"{name}: expected one of {', '.join(choices)}, got {text[:40]!r}")
+        return text
+
+    def trace_sampling(self, name: str) -> str:
+        text = self.text(name, DEFAULT_TRACE_SAMPLING)
+        try:
+            trace_share(text)
+        except ValueError as error:
+            raise SettingsError(f"{name}: {error}") from None
+        return text
+
+    def trace_context(self, name: str) -> str:
+        try:
+            return ",".join(trace_forms(self.text(name, DEFAULT_TRACE_FORMS)))
+        except ValueError as error:
+            raise SettingsError(f"{name}: {error}") from None
+
+    def object_name(self, name: str) -> str:
+        """Name of a Kubernetes object (RFC 1123 subdomain), or nothing."""
+        text = self.text(name, "")
+        if text and not re.fullmatch(OBJECT_NAME, text, re.ASCII):
+            raise SettingsError(f"{name}: expected the name of an object, got {text[:40]!r}")
+        return text
 
     def seconds(self, name: str, default: float, *, least: float = 0.0) -> float:
         text = self.text(name, str(default))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from controller.compile.workload import workload_of
-from controller.settings import Resources, Settings
+from controller.settings import Resources, Settings, Tracing
 from smi.names import (
     ACCESS_LOG_ANNOTATION,
     ADMIN_PORT,
@@ -27,11 +27,13 @@ from smi.names import (
     SCRAPE_ANNOTATION,
     SYSTEM_NAMESPACE,
     TOKEN_AUDIENCE,
+    TRACE_SAMPLING_ANNOTATION,
     UDP_IDLE_ANNOTATION,
     WORKERS_ANNOTATION,
     Workload,
     access_logging,
     metrics_dialects,
+    trace_share,
 )
 
 Pod = Mapping[str, Any]
@@ -76,6 +78,8 @@ class Sidecar:
     udp_idle: str = ""
     """Seconds; empty: the sidecar's own default."""
     resources: Resources = Settings().proxy_resources
+    tracing: Tracing = Settings().tracing
+    """Its sampling is for pods that do not say it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +108,7 @@ def inject(pod: Pod, namespace: str, sidecar: Sidecar) -> Patch | Skipped | Refu
         metrics = _metrics(pod, sidecar.metrics)
         workers = _workers(pod) or sidecar.workers
         access_log = _access_log(pod) or sidecar.access_log
+        sampling = _trace_sampling(pod) or sidecar.tracing.sampling
     except ValueError as error:
         return Refused(str(error))
     conflict = _conflict(pod)
@@ -113,7 +118,7 @@ def inject(pod: Pod, namespace: str, sidecar: Sidecar) -> Patch | Skipped | Refu
     env += [_variable("SMI_MESH_WORKLOAD", str(_workload(pod))), _variable("SMI_MESH_METRICS", metrics)]
     env += [_variable("SMI_MESH_WORKERS", workers)] * bool(workers)
     env += [_variable("SMI_MESH_ACCESS_LOG", access_log)] * bool(access_log)
-    containers = [_proxy(sidecar, env)]
+    containers = [_proxy(sidecar, env + _tracing_env(sidecar.tracing, sampling))]
     if not sidecar.explicit:
         containers.insert(0, _redirect(sidecar, env))
     patch = [*_first_in_list(pod["spec"], "/spec", "initContainers", containers)]
@@ -208,6 +213,17 @@ def _access_log(pod: Pod) -> str:
     return text
 
 
+def _trace_sampling(pod: Pod) -> str:
+    """The share of traces the pod wants to begin, "" if it does not say; raises ValueError that names it."""
+    text = _annotation(pod, TRACE_SAMPLING_ANNOTATION)
+    try:
+        if text:
+            trace_share(text)
+    except ValueError as error:
+        raise ValueError(f"annotation {TRACE_SAMPLING_ANNOTATION}: {error}") from None
+    return text
+
+
 def _metrics(pod: Pod, usual: str) -> str:
     """The dialects the pod asks for; raises ValueError that names the annotation."""
     text = _annotation(pod, METRICS_ANNOTATION)
@@ -267,6 +283,24 @@ def _udp_env(sidecar: Sidecar, idle: str) -> list[dict[str, Any]]:
     return [*wanted, _variable("SMI_MESH_UDP_IDLE_SECONDS", idle)] if idle else wanted
 
 
+def _tracing_env(tracing: Tracing, sampling: str) -> list[dict[str, Any]]:
+    """Nothing without a collector. What may be secret stays out of the pod: a Secret beside it has it."""
+    if not tracing.url or trace_share(sampling) is None:
+        return []
+    env = [
+        _variable("SMI_MESH_TRACING", tracing.url),
+        _variable("SMI_MESH_TRACING_PROTOCOL", tracing.protocol),
+        _variable("SMI_MESH_TRACE_SAMPLING", sampling),
+        _variable("SMI_MESH_TRACE_CONTEXT", tracing.context),
+    ]
+    if tracing.secret:
+        env += [
+            _from_secret("SMI_MESH_TRACING_HEADERS", tracing.secret, "headers"),
+            _from_secret("SMI_MESH_TRACING_CA", tracing.secret, "ca.crt"),
+        ]
+    return env
+
+
 def _takes_udp(sidecar: Sidecar) -> bool:
     return sidecar.udp and not sidecar.explicit
 
@@ -296,6 +330,11 @@ def _variable(name: str, value: str) -> dict[str, Any]:
 
 def _from_field(name: str, path: str) -> dict[str, Any]:
     return {"name": name, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}}
+
+
+def _from_secret(name: str, secret: str, key: str) -> dict[str, Any]:
+    """A namespace without the Secret goes without: spans are worth no pod that does not start."""
+    return {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key, "optional": True}}}
 
 
 def _resources(sidecar: Sidecar) -> dict[str, Any]:

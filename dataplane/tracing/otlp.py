@@ -1,12 +1,13 @@
 """Spans as OTLP in protobuf (opentelemetry-proto, `trace/v1/trace.proto`, v1): written by hand.
 
-Ten messages whose numbers never change (docs/adr/0021-spans.md says why there is no library). Pure.
+Ten messages whose numbers never change (docs/adr/0022-spans.md says why there is no library). Pure.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from dataplane.tracing.semantics import SCHEMA, SCOPE, Attributes, Event, Record, Value
@@ -73,8 +74,14 @@ def _event(event: Event) -> bytes:
 def _attributes(number: int, attributes: Attributes) -> bytes:
     """KeyValue messages."""
     return b"".join(
-        [_message(number, _text(1, key) + _message(2, _any(value))) for key, value in attributes.items()]
+        [_message(number, _key(key) + _message(2, _any(value))) for key, value in attributes.items()]
     )
+
+
+@lru_cache(maxsize=256)
+def _key(key: str) -> bytes:
+    """They are few, and the same for every span."""
+    return _text(1, key)
 
 
 def _any(value: Value) -> bytes:

@@ -14,6 +14,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from cli.cluster import as_pods_say
 from cli.errors import Failed
 from cli.kube import KubeError
 from cli.main import main
@@ -72,6 +73,8 @@ def test_version_in_both_forms() -> None:
         ["local", "up", "--mode", "vm"],
         ["version", "-o", "xml"],
         ["local", "up", "--leaf-seconds", "1"],
+        ["local", "up", "--tracing", "collector:4318"],
+        ["local", "up", "--trace-sampling", "1"],
     ],
     ids=" ".join,
 )
@@ -159,3 +162,18 @@ def test_the_manual_has_the_image_table() -> None:
     manual = Path("docs/localmesh.md").read_text(encoding="utf-8")
     for image in builtin_images():
         assert f"`{image.name}`" in manual
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://localhost:4318", "http://198.51.100.1:4318"),
+        ("https://127.0.0.1/v1/traces", "https://198.51.100.1/v1/traces"),
+        ("http://collector.o11y:4318", "http://collector.o11y:4318"),
+        ("", ""),
+    ],
+)
+def test_this_machine_is_where_the_api_server_is_for_pods(tmp_path: Path, url: str, expected: str) -> None:
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text("clusters: [{name: c, cluster: {server: 'https://198.51.100.1:6443'}}]")
+    assert as_pods_say(url, kubeconfig) == expected

@@ -18,7 +18,7 @@ from controller.admission.inject import Sidecar, inject
 from controller.chart import MONITORING_VALUES, SCHEMAS, chart, main, schema, values
 from controller.compile.read import from_kubernetes
 from controller.manifests import InstallSettings, control_plane
-from controller.settings import SettingsError, read_settings
+from controller.settings import SettingsError, Tracing, read_settings
 from smi import names
 
 CHART = Path(__file__).parents[2] / "charts" / "smi-mesh"
@@ -29,7 +29,9 @@ SAMPLES = (
     "istio", "istio,smi", "istio, linkerd", "istio,", "nosuch", "http://prometheus:9090", "https://p/x",
     "ftp://p", "http://u@p", "http://", "10m", "64Mi", "1.5", "2Gi", "64MB", "x y", "a'b", "{{ .x }}",
     "Always", "Never", "explicit", "ebpf", "permissive", "audit", "enforce", "strict", "full", "spec",
-    "allow", "deny", "example.org", "registry.example:5000/smi/proxy:1.2@sha256:ab", "10.0.0.9",
+    "1%", "0%", "100%", "101%", "0.25%", "1.2345%", "w3c", "b3,w3c", "b3-multi", "jaeger", "otlp", "zipkin",
+    "100.5%", "my-token", "My_Token", "allow", "deny", "example.org",
+    "registry.example:5000/smi/proxy:1.2@sha256:ab", "10.0.0.9",
 )  # fmt: skip
 
 
@@ -162,9 +164,9 @@ MESH_WIDE = {
     "WORKERS_ANNOTATION": "proxy_workers",
     "METRICS_ANNOTATION": "metrics",
     "ACCESS_LOG_ANNOTATION": "proxy_access_log",
+    "TRACE_SAMPLING_ANNOTATION": "trace_sampling",
 }
 ONE_BY_ONE = {
-    "TRACE_SAMPLING_ANNOTATION": "tracing has no setting for the mesh yet",
     "FALLBACK_ANNOTATION": "what to do without a backend is the split's own matter (S7)",
     "EXCLUDE_INBOUND_ANNOTATION": "a hole in every policy: it is made pod by pod",
     "EXCLUDE_OUTBOUND_ANNOTATION": "a hole in every policy: it is made pod by pod",
@@ -202,15 +204,16 @@ def test_every_variable_of_the_sidecar_comes_from_pod_or_mesh() -> None:
         names.UDP_IDLE_ANNOTATION: "7",
     }
     pod = {"metadata": {"annotations": wishes}, "spec": {"containers": [{"name": "app"}]}}
-    sidecar = Sidecar("i", "Always", "c", "cluster.local", "cluster.local", "-----BEGIN CERTIFICATE-----")
+    tracing = Tracing("http://collector:4318", secret="token")
+    sidecar = Sidecar(
+        "i", "Always", "c", "cluster.local", "cluster.local", "-----BEGIN CERTIFICATE-----", tracing=tracing
+    )
     patch = inject(pod, "shop", sidecar)
     assert isinstance(patch, list)
     (containers,) = [step["value"] for step in patch if step["path"] == "/spec/initContainers"]
     given = {one["name"] for one in containers[-1]["env"]}
     assert given <= read
-    # Without a collector there is no tracing to set.
-    missing = {name for name in read - given if not name.startswith("SMI_MESH_TRAC")}
-    assert missing == NOT_INJECTED.keys()
+    assert read - given == NOT_INJECTED.keys()
 
 
 def test_every_value_is_documented() -> None:

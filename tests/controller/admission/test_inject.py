@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from controller.admission.inject import Refused, Sidecar, Skipped, inject
+from controller.settings import Tracing
 from tests.controller.admission.pods import apply, crowded, minimal
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -226,6 +227,44 @@ def test_an_access_log_that_cannot_be_is_refused() -> None:
     refused = inject(pod, "shop", SIDECAR)
     assert isinstance(refused, Refused)
     assert "annotation smi-mesh.io/access-log: expected off, or json or clf" in refused.message
+
+
+TRACED = replace(SIDECAR, tracing=Tracing("http://collector.o11y:4318", secret="collector-token"))
+
+
+def test_without_a_collector_there_is_no_tracing() -> None:
+    pod = minimal()
+    pod["metadata"].setdefault("annotations", {})["smi-mesh.io/trace-sampling"] = "100%"
+    assert not [name for name in _env(injected(pod, SIDECAR)) if "TRAC" in name]
+
+
+def test_tracing_is_told_the_sidecar_with_the_pods_own_share() -> None:
+    pod = minimal()
+    env = _env(injected(pod, TRACED))
+    assert env["SMI_MESH_TRACING"] == "http://collector.o11y:4318"
+    assert (env["SMI_MESH_TRACING_PROTOCOL"], env["SMI_MESH_TRACE_CONTEXT"]) == ("otlp", "w3c")
+    assert env["SMI_MESH_TRACE_SAMPLING"] == "1%"
+    pod["metadata"].setdefault("annotations", {})["smi-mesh.io/trace-sampling"] = "0.5%"
+    assert _env(injected(pod, TRACED))["SMI_MESH_TRACE_SAMPLING"] == "0.5%"
+    pod["metadata"]["annotations"]["smi-mesh.io/trace-sampling"] = "off"
+    assert "SMI_MESH_TRACING" not in _env(injected(pod, TRACED))
+
+
+def test_what_the_collector_asks_for_comes_from_a_secret_and_only_to_the_proxy() -> None:
+    init, proxy = injected(minimal(), TRACED)["spec"]["initContainers"]
+    given = {one["name"]: one.get("valueFrom") for one in proxy["env"]}
+    for name, key in (("SMI_MESH_TRACING_HEADERS", "headers"), ("SMI_MESH_TRACING_CA", "ca.crt")):
+        assert given[name] == {"secretKeyRef": {"name": "collector-token", "key": key, "optional": True}}
+    assert not [one["name"] for one in init["env"] if "TRAC" in one["name"]]
+
+
+@pytest.mark.parametrize("share", ["1", "101%", "-1%", "some"])
+def test_a_share_of_traces_that_cannot_be_is_refused(share: str) -> None:
+    pod = minimal()
+    pod["metadata"].setdefault("annotations", {})["smi-mesh.io/trace-sampling"] = share
+    refused = inject(pod, "shop", SIDECAR)
+    assert isinstance(refused, Refused)
+    assert "annotation smi-mesh.io/trace-sampling: expected off or a share" in refused.message
 
 
 def _env(pod: dict[str, Any]) -> dict[str, Any]:
