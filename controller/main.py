@@ -23,6 +23,7 @@ from typing import Final
 import kopf
 from aiohttp import web
 
+from controller import listening
 from controller.admin import admin_app
 from controller.admission.inject import Sidecar
 from controller.admission.registration import keep_registered
@@ -175,7 +176,7 @@ class Controller:
         await self.discovery.stop()
         await self._tasks.cancel()
         for runner in reversed(self._runners):
-            await runner.cleanup()
+            await listening.stop(runner)
         await self.traffic.close()
         await self.kube.close()
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from aiohttp import web
 
+from controller import listening
 from localmesh.apiserver import kubeconfig, pki
 from localmesh.apiserver.api import Api
 from localmesh.apiserver.assemble import Core, assemble
@@ -152,7 +153,7 @@ class ApiServer:
         runner, self._runner = self._runner, None
         if runner is not None:
             self.core.rest.store.end_watches()
-            await runner.cleanup()
+            await listening.stop(runner)
         await self.core.close()
 
     async def _open(self) -> None:
