@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
+from controller import listening
 from controller.compile.slicing import diff, slice_for
 from controller.discovery import protocol
 from controller.discovery.protocol import ProtocolError
@@ -111,8 +112,7 @@ class DiscoveryServer:
     async def stop(self) -> None:
         """Close the listener and every stream; proxies come back by themselves."""
         self._stop_listening()
-        if self._server is not None:
-            self._server.close()
+        await listening.close([self._server])
         for writer in list(self._accepted):
             writer.transport.abort()
         await self._tasks.cancel()
