@@ -27,8 +27,10 @@ from localmesh.apiserver.frontproxy import FrontProxy, forwarded, returned
 from localmesh.apiserver.jsonvalue import JsonObject, loads
 from localmesh.apiserver.metadata import now_text
 from localmesh.apiserver.registry import Registry, version_priority
+from localmesh.apiserver.relay import relay
 from localmesh.apiserver.remotes import Remote, Verdict
 from localmesh.apiserver.store import Change, Store
+from localmesh.streams.tunnel import Destination, UnreachableError, tunnel
 
 log = logging.getLogger(__name__)
 
@@ -131,14 +133,19 @@ class Aggregation:
 
     async def forward(self, request: web.BaseRequest, user: User, remote: Remote) -> web.StreamResponse:
         """The server's own answer, streamed as it comes; 503 in plain text when it cannot be had."""
-        if request.headers.get("Upgrade"):
-            raise ApiError(501, "NotImplemented", "localmesh passes no upgraded connections to APIServices")
         seen = self._of(remote)
         place = remote_services.locate(self._store, remote)
         if not seen.verdict.available or isinstance(place, Verdict):
             return answers.text("service unavailable\n", 503)
         peer = request.transport.get_extra_info("peername") if request.transport is not None else None
         headers = forwarded(request.headers.items(), user, peer[0] if peer else "")
+        if request.headers.get("Upgrade"):
+            to = Destination(*place, self._context(remote), remote.server_name)
+            try:
+                return await tunnel(request, to, request.rel_url.raw_path_qs, headers)
+            except UnreachableError as error:
+                self._changed.set()
+                return answers.text(f"error trying to reach service: {error}\n", 503)
         try:
             answer = await self._client().request(
                 request.method,
@@ -154,7 +161,7 @@ class Aggregation:
             self._changed.set()  # ask at once whether it is gone
             return answers.text(f"error trying to reach service: {error}\n", 503)
         async with answer:
-            return await _relay(request, answer)
+            return await relay(request, answer, returned(answer.headers))
 
     async def close(self) -> None:
         session, self._session = self._session, None
@@ -298,27 +305,6 @@ class Aggregation:
         if not isinstance(document, dict):
             raise ValueError("the answer is not a JSON object")
         return document
-
-
-async def _relay(request: web.BaseRequest, answer: aiohttp.ClientResponse) -> web.StreamResponse:
-    response = web.StreamResponse(status=answer.status, reason=answer.reason)
-    for name, value in returned(answer.headers):
-        response.headers.add(name, value)
-    if "Content-Length" not in answer.headers and request.method != "HEAD":
-        response.enable_chunked_encoding()
-    await response.prepare(request)
-    try:
-        async for chunk in answer.content.iter_any():
-            await response.write(chunk)
-        await response.write_eof()
-    except (ConnectionResetError, ConnectionAbortedError):
-        pass  # the client went away; there is nobody to tell
-    except aiohttp.ClientError as error:
-        # The status line is long gone: only a broken connection tells the client that this is not all.
-        log.warning("an answer from an extension server broke off: %s", error)
-        if request.transport is not None:
-            request.transport.abort()
-    return response
 
 
 def _url(place: tuple[str, int], path: str) -> yarl.URL:

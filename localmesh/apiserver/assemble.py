@@ -25,6 +25,7 @@ from localmesh.apiserver.rbac import Authorizer
 from localmesh.apiserver.registry import Registry
 from localmesh.apiserver.rest import Rest
 from localmesh.apiserver.reviews import Reviews
+from localmesh.apiserver.serviceproxy import ServiceProxy
 from localmesh.apiserver.store import Key, Store
 from localmesh.apiserver.strategy import KindStrategy
 from localmesh.apiserver.tasks import TaskGroup
@@ -45,6 +46,7 @@ class Core:
     definitions: Definitions
     callout: Callout
     aggregation: Aggregation
+    service_proxy: ServiceProxy
     front_proxy: FrontProxy
     tasks: TaskGroup
 
@@ -68,12 +70,22 @@ class Core:
         store = self.rest.store
         reviews = Reviews(store, self.authorizer, self.tokens)
         openapi = OpenApi(self.rest.registry, self.aggregation.openapi_documents)
-        return Handlers(self.rest, self.authorizer, self.tokens, reviews, openapi, self.aggregation, address)
+        return Handlers(
+            self.rest,
+            self.authorizer,
+            self.tokens,
+            reviews,
+            openapi,
+            self.aggregation,
+            self.service_proxy,
+            address,
+        )
 
     async def close(self) -> None:
         await self.tasks.close()
         await self.callout.close()
         await self.aggregation.close()
+        await self.service_proxy.close()
         self.rest.store.close()
 
 
@@ -108,6 +120,7 @@ def assemble(
         definitions=Definitions(rest, registry, tasks),
         callout=callout,
         aggregation=Aggregation(store, api, registry, front_proxy),
+        service_proxy=ServiceProxy(store),
         front_proxy=front_proxy,
         tasks=tasks,
     )

@@ -23,6 +23,7 @@ _CORE_EDITABLE = [
     "configmaps", "endpoints", "events", "persistentvolumeclaims", "pods", "replicationcontrollers",
     "replicationcontrollers/scale", "serviceaccounts", "services", "services/proxy",
 ]  # fmt: skip
+_STREAMS = ["pods/attach", "pods/exec", "pods/portforward", "pods/proxy"]
 _CORE_VIEWABLE = [
     "configmaps", "endpoints", "events", "limitranges", "namespaces", "namespaces/status",
     "persistentvolumeclaims", "persistentvolumeclaims/status", "pods", "pods/log", "pods/status",
@@ -116,9 +117,9 @@ def _view_rules() -> Iterator[JsonObject]:
 
 
 def _edit_rules() -> Iterator[JsonObject]:
-    yield _rule([""], ["secrets", "pods/attach", "pods/exec", "pods/portforward", "pods/proxy"], _READ)
+    yield _rule([""], ["secrets", "services/proxy", *_STREAMS], _READ)
     yield _rule([""], ["serviceaccounts"], ["impersonate"])
-    yield _rule([""], ["secrets", *_CORE_EDITABLE, "pods/attach", "pods/exec", "pods/portforward"], _WRITE)
+    yield _rule([""], ["secrets", *_CORE_EDITABLE, *_STREAMS], _WRITE)
     yield _rule([""], ["pods/eviction", "serviceaccounts/token"], ["create"])
     for group, resources in _GROUPS_EDITABLE.items():
         yield _rule([group], resources, _READ + _WRITE)

@@ -17,6 +17,7 @@ from urllib.parse import quote
 from localmesh.apiserver import pki
 from localmesh.apiserver.call import User
 from localmesh.apiserver.jsonvalue import JsonObject
+from localmesh.streams.tunnel import end_to_end
 
 CLIENT_NAME = "front-proxy-client"
 AUTHORITY_NAME = "localmesh-front-proxy-ca"
@@ -26,19 +27,6 @@ NAMESPACE = "kube-system"
 USER_HEADER, UID_HEADER, GROUP_HEADER = "X-Remote-User", "X-Remote-Uid", "X-Remote-Group"
 EXTRA_PREFIX = "X-Remote-Extra-"
 
-_HOP_BY_HOP = frozenset(
-    {
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
 _OURS = ("x-remote-", "impersonate-")
 _NOT_PASSED = frozenset({"authorization", "host", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"})
 
@@ -109,12 +97,10 @@ def forwarded(headers: Iterable[tuple[str, str]], user: User, client: str) -> li
 
     Whatever the client said about identity itself is dropped, so that nobody can speak in another's name.
     """
-    headers = list(headers)
-    named = _named_by_connection(headers)
     passed = [
         (name, value)
-        for name, value in headers
-        if name.lower() not in _HOP_BY_HOP | _NOT_PASSED | named and not name.lower().startswith(_OURS)
+        for name, value in end_to_end(headers)
+        if name.lower() not in _NOT_PASSED and not name.lower().startswith(_OURS)
     ]
     passed.append((USER_HEADER, user.name))
     if user.uid:
@@ -133,15 +119,4 @@ def forwarded(headers: Iterable[tuple[str, str]], user: User, client: str) -> li
 
 def returned(headers: Mapping[str, str]) -> list[tuple[str, str]]:
     """Headers of the extension server's answer that are the client's to see."""
-    named = _named_by_connection(headers.items())
-    return [(name, value) for name, value in headers.items() if name.lower() not in _HOP_BY_HOP | named]
-
-
-def _named_by_connection(headers: Iterable[tuple[str, str]]) -> frozenset[str]:
-    """Fields that Connection declares to be for this hop alone (RFC 9110, 7.6.1)."""
-    return frozenset(
-        one.strip().lower()
-        for name, value in headers
-        if name.lower() == "connection"
-        for one in value.split(",")
-    )
+    return end_to_end(headers.items())

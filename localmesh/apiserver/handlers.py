@@ -52,6 +52,7 @@ from localmesh.apiserver.rbac import Attributes, Authorizer
 from localmesh.apiserver.remotes import Remote
 from localmesh.apiserver.rest import Mutation, Rest
 from localmesh.apiserver.reviews import Reviews
+from localmesh.apiserver.serviceproxy import PROXIED, ServiceProxy
 from localmesh.apiserver.shapes import shape_of
 from localmesh.apiserver.streaming import serve_watch
 from localmesh.apiserver.tokens import TokenAuthority
@@ -75,6 +76,7 @@ class Handlers:
     reviews: Reviews
     openapi: OpenApi
     aggregation: Aggregation
+    service_proxy: ServiceProxy
     address: Callable[[], str]
     pod_streams: PodStreams | None = None
 
@@ -104,11 +106,14 @@ class Handlers:
             self.authorizer.require(user, Attributes(request.method.lower(), path=request.path))
             return answers.text("404 page not found\n", 404)
         target = Target(resource, asked.version, asked.namespace, asked.name, asked.subresource)
-        if asked.rest or (asked.namespace and not resource.namespaced):
+        proxied = asked.subresource == "proxy" and resource.key in PROXIED and bool(asked.namespace)
+        if (asked.rest and not proxied) or (asked.namespace and not resource.namespaced):
             raise no_such_resource()
-        watching = is_true(request.query, "watch")
+        watching = is_true(request.query, "watch") and not proxied
         verb = paths.verb_of(request.method, named=bool(asked.name), watching=watching)
         self._authorize(user, target, verb, request)
+        if proxied:
+            return await self.service_proxy.handle(request, resource.key, asked.namespace, asked.name)
         call = read_call(user, request.query, request.headers.get("User-Agent", ""))
         call.warnings = warnings
         if target.subresource and target.subresource not in ("status", "finalize"):

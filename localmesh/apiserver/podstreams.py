@@ -39,7 +39,7 @@ class PodStreams:
 
     async def log(self, request: web.BaseRequest, pod: JsonObject) -> web.StreamResponse:
         place = _place(pod, request.query.get("container", ""))
-        chunks = await self.logs(place, read_log_options(request.query, datetime.now(UTC)))
+        chunks = await self.logs(place, read_log_options(request.query, place.pod, datetime.now(UTC)))
         response = web.StreamResponse(
             headers={"Content-Type": "text/plain", "Cache-Control": "no-cache, private"}
         )
@@ -176,8 +176,8 @@ def _place(pod: JsonObject, container: str) -> Place:
     raise bad_request(f"a container name must be specified for pod {meta['name']}, choose one of: {choices}")
 
 
-def read_log_options(query: MultiMapping[str], now: datetime) -> LogOptions:
-    """PodLogOptions of a query. Raises ApiError 422 with a cause for each field that is wrong."""
+def read_log_options(query: MultiMapping[str], name: str, now: datetime) -> LogOptions:
+    """PodLogOptions of a query about pod `name`. Raises ApiError 422, a cause for each wrong field."""
     causes: list[Cause] = []
 
     def number(name: str, least: int, rule: str) -> int | None:
@@ -206,7 +206,7 @@ def read_log_options(query: MultiMapping[str], now: datetime) -> LogOptions:
         why = "`tailLines` and specific `stream` are mutually exclusive for now"
         causes.append(forbidden_field("", why))
     if causes:
-        raise invalid("PodLogOptions", "", "", causes)
+        raise invalid("PodLogOptions", "", name, causes)
     if seconds is not None:
         since = now - timedelta(seconds=min(seconds, MAX_SINCE_S))
     return LogOptions(
