@@ -25,7 +25,7 @@ from dataplane.admin import Admin, Views
 from dataplane.control.discovery import Discovery
 from dataplane.control.exporting import Spans, spans
 from dataplane.control.identity import Identity
-from dataplane.control.tapping import Tapping
+from dataplane.control.tapping import Tapping, follow
 from dataplane.exposition import Exposition
 from dataplane.samples import TICK_SECONDS, Ring
 from dataplane.settings import Settings, SettingsError, settings_from, worker_count
@@ -91,9 +91,10 @@ def compose(settings: Settings, intercepted: Sequence[serve.Intercepted] = ()) -
     many = settings.workers > 1  # then each of them keeps an access log
     log = None if many else gauges.access_log(settings.access_log, telemetry, chance.random)
     tap, crew = Tap(telemetry, time.time, log), None
-    Tapping(tap, discovery, f"{settings.workers} workers cannot be tapped" if many else "")
     if many:
         crew = Crew(settings, state, telemetry, identity, discovery, chance.random, intercepted)
+    else:
+        follow(discovery, Tapping(tap, discovery.say))
     proxy = Proxy(settings, state, telemetry, identity, discovery, intercepted, crew, tap=tap)
     if not many:
         proxy.spans = spans(settings, telemetry, proxy.own, VERSION, chance)

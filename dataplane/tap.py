@@ -92,6 +92,11 @@ class Tap:
         self._taps: dict[str, _Taken] = {}
         self._edges: dict[int, Edge] = {}
 
+    @property
+    def watched(self) -> bool:
+        """Whether there is any tap."""
+        return bool(self._taps)
+
     def start(self, name: str, wanted: TapFilter, seconds: float, rate: int) -> bool:
         """Begin, or begin anew, for `seconds`; False if there are too many taps."""
         if name not in self._taps and len(self._taps) >= MAX_TAPS:

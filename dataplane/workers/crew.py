@@ -12,12 +12,14 @@ import contextlib
 import logging
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from dataplane.control.backoff import Backoff
 from dataplane.control.discovery import Discovery
 from dataplane.control.identity import Identity
+from dataplane.control.tapping import follow
 from dataplane.counts import Readings, add
 from dataplane.serve import Intercepted
 from dataplane.settings import Settings
@@ -25,6 +27,7 @@ from dataplane.state import DESTINATION_PREFIX, NotKnown, State
 from dataplane.tasks import Tasks
 from dataplane.telemetry import Telemetry
 from dataplane.workers.link import Link, Message
+from dataplane.workers.taps import Relay
 
 COLLECT_SECONDS: Final = 1.0
 """A scrape does not wait longer for a worker; its counts come with the next one."""
@@ -67,6 +70,8 @@ class Crew:
             "smi_mesh_worker_restarts_total", "Worker processes that ended and were replaced.", ("worker",)
         )
         telemetry.gauge("smi_mesh_workers", "Workers that serve.", (), lambda: [((), self.serving)])
+        self._taps = Relay(self._tell, discovery.say, time.time)
+        follow(discovery, self._taps)
         identity.on_renewal(self._renewed)
         discovery.on_update(self._updated)
         state.on_subscriptions(self._given_up)
@@ -173,6 +178,12 @@ class Crew:
         if self._state.inbound is not None:
             resources = self._state.resources(())
             member.link.send("update", revision=self._state.revision, full=True, resources=resources)
+        for order in self._taps.running():
+            member.link.send("tap", **order)
+
+    def _tell(self, kind: str, fields: Mapping[str, Any]) -> None:
+        for member in self._members.values():
+            member.link.send(kind, **fields)
 
     def _renewed(self, material: Mapping[str, Any]) -> None:
         for member in self._members.values():
@@ -204,6 +215,8 @@ class Crew:
                 add(self._telemetry, message["counts"])
                 self._readings.note(number, message["counts"])
                 member.gone()
+            case "tapped":
+                self._taps.seen(message)
 
     def _subscribe(self, member: _Member, keys: Sequence[str]) -> None:
         member.keys.update(keys)

@@ -16,6 +16,7 @@ from dataplane import VERSION, gauges, process, serve
 from dataplane.accesslog import pump
 from dataplane.control.exporting import spans
 from dataplane.control.identity import Identity
+from dataplane.control.tapping import Tapping
 from dataplane.counts import take
 from dataplane.settings import Settings
 from dataplane.state import State
@@ -44,6 +45,9 @@ class Worker:
         self._certified = asyncio.Event()
         gauges.register_serving(self._telemetry, self._state)
         self._spans = spans(settings, self._telemetry, self._own, VERSION, chance)
+        log = gauges.access_log(settings.access_log, self._telemetry, chance.random)
+        self._tap = Tap(self._telemetry, time.time, log)
+        self._tapping = Tapping(self._tap, self._say)
 
     async def run(self) -> int:
         """Serve until SIGTERM, or until the first process is gone; returns the exit code."""
@@ -76,6 +80,8 @@ class Worker:
     async def _start(self, tasks: Tasks) -> serve.Running:
         await self._certified.wait()
         await self._state.wait_configured()
+        if self._tap.log is not None:
+            tasks.start("access log", pump(self._tap.log))
         if self._spans is not None:
             tasks.start("spans", self._spans.exporter.run())
         whole = serve.Limits()
@@ -87,7 +93,7 @@ class Worker:
             # What the container may use is for all of them.
             replace(whole, memory_share=whole.memory_share / self._settings.workers),
             intercepted=self._intercepted,
-            tap=self._watcher(tasks),
+            tap=self._tap,
             tracer=None if self._spans is None else self._spans.tracer,
         )
         tasks.start("sweep", self._sweep())
@@ -100,14 +106,6 @@ class Worker:
         access = self._state.inbound
         identity = access.inbound.identity if access is not None else ""
         return Own(self._settings.pod_name, self._settings.workload, identity)
-
-    def _watcher(self, tasks: Tasks) -> Tap | None:
-        """This process's part of the access log, if one is wanted."""
-        log = gauges.access_log(self._settings.access_log, self._telemetry, random.SystemRandom().random)
-        if log is None:
-            return None
-        tasks.start("access log", pump(log))
-        return Tap(self._telemetry, time.time, log)
 
     async def _sweep(self) -> None:
         while True:
@@ -123,9 +121,18 @@ class Worker:
                 self._certified.set()
             case "count":
                 self._count()
+            case "tap":
+                self._tapping.start(message)
+            case "untap":
+                self._tapping.stop(message)
 
     def _count(self) -> None:
         self._link.send("counts", counts=take(self._telemetry))
+
+    def _say(self, **message: object) -> None:
+        """Tell the first process what it is to tell the controller."""
+        kind = message.pop("type")
+        self._link.send(str(kind), **message)
 
     def _subscriptions_changed(self, added: tuple[str, ...], removed: tuple[str, ...]) -> None:
         if added:

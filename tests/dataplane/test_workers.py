@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any, cast
 
@@ -188,6 +188,41 @@ async def test_a_worker_that_dies_is_replaced_and_its_counts_stay(
     assert await metric(sidecar, "smi_mesh_split_picks_total") == 60
     assert await metric(sidecar, "smi_mesh_worker_restarts_total") == 1
     assert len(controller.requests) == 1, "the new one needs no certificate of its own"
+
+
+async def test_a_tap_shows_what_every_worker_sees(
+    controller: StandIn, sidecar: Sidecar, backends: tuple[Backend, Backend]
+) -> None:
+    stream = await sidecar.wait_ready()
+    feeding = asyncio.gather(answer_subscriptions(stream, backends[0]))
+    await calls(sidecar, 1)
+    await feeding
+    stream.send(type="tap", id="t", filter={"status": "200"}, seconds=60, rate=100)
+    stream.update(3, resources(backends[0]))
+    await sidecar.wait_metric("smi_mesh_config_revision 3")  # by then every worker has the order
+    seen = await tapped(stream, calls(sidecar, 40))
+    assert len(seen) == 40
+    assert {(one["direction"], one["status"], one["service"]) for one in seen} == {
+        ("outbound", 200, "shop/api")
+    }
+    assert backends[0].connections == 2, "both workers sent some"
+
+    (victim, *_) = children(sidecar.process.pid)
+    os.kill(victim, signal.SIGKILL)
+    await sidecar.wait_metric('smi_mesh_worker_restarts_total{worker="0"} 1')
+    await sidecar.wait_metric("smi_mesh_workers 2")
+    assert len(await tapped(stream, calls(sidecar, 40))) == 40, "the new worker has been told"
+
+
+async def tapped(stream: Stream, traffic: Coroutine[Any, Any, list[bytes]]) -> list[dict[str, Any]]:
+    """What the tap shows of some requests, one of which is made for each body."""
+    bodies = await traffic
+    seen: list[dict[str, Any]] = []
+    while len(seen) < len(bodies):
+        told = await stream.receive("tapped")
+        assert (told["id"], told["dropped"]) == ("t", 0)
+        seen += told["requests"]
+    return seen
 
 
 async def test_requests_under_way_in_any_worker_are_finished_when_it_drains(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataplane.control.tapping import Tapping
-from dataplane.tap import Tap
+from dataplane.control.tapping import Tapping, follow
+from dataplane.tap import MAX_TAPS, Tap
 from dataplane.telemetry import Telemetry
 from smi.policy.match import Request
 from tests.dataplane.control.stand_in import StandIn
@@ -16,7 +16,7 @@ __all__ = ["proxy"]
 async def test_what_the_tap_takes_goes_up_the_stream_until_it_ends(proxy: Proxy, controller: StandIn) -> None:
     telemetry = Telemetry()
     tap = Tap(telemetry)
-    Tapping(tap, proxy.discovery)
+    follow(proxy.discovery, Tapping(tap, proxy.discovery.say))
     stream = await proxy.greeted(controller)
     stream.send(type="tap", id="t1", filter={"method": "GET"}, seconds=60, rate=10)
     await until(lambda: tap.active)
@@ -33,12 +33,12 @@ async def test_what_the_tap_takes_goes_up_the_stream_until_it_ends(proxy: Proxy,
     await until(lambda: not tap.active)
 
 
-async def test_one_that_cannot_be_tapped_says_so(proxy: Proxy, controller: StandIn) -> None:
+async def test_who_asks_for_too_many_is_told(proxy: Proxy, controller: StandIn) -> None:
     tap = Tap()
-    Tapping(tap, proxy.discovery, "3 workers cannot be tapped")
+    follow(proxy.discovery, Tapping(tap, proxy.discovery.say))
     stream = await proxy.greeted(controller)
-    stream.send(type="tap", id="t1", seconds="soon", rate=1)  # not understood: no answer
-    stream.send(type="tap", id="t2", seconds=1, rate=1)
+    stream.send(type="tap", id="t0", seconds="soon", rate=1)  # not understood: no answer
+    for number in range(MAX_TAPS + 1):
+        stream.send(type="tap", id=f"t{number + 1}", seconds=60, rate=1)
     told = await stream.receive("tapped")
-    assert (told["id"], told["error"]) == ("t2", "3 workers cannot be tapped")
-    assert not tap.active
+    assert (told["id"], told["error"]) == (f"t{MAX_TAPS + 1}", "too many taps")
