@@ -8,6 +8,8 @@ from typing import Final
 IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
 MAX_CONNECTS: Final = 3
 """Endpoints tried for one request before it fails, when no connection can be made."""
+REPLAYABLE: Final = 65536
+"""Bytes of a request's body kept until its answer begins, to send them again."""
 
 
 class Loss(Enum):

@@ -103,5 +103,13 @@ class Gate(Protocol):
     def again(self, way: Way, tried: Sequence[Way]) -> Way | None:
         """Another way for a request that `tried` could not deliver; None if there is none."""
 
+    def hold(
+        self, head: RequestHead, way: Way, tried: Sequence[Way], turn: int
+    ) -> Coroutine[Any, Any, Way | None] | None:
+        """Wait for a way to try next, for a request that reached none of `tried` (S33).
+
+        `turn`: times it waited before. It gives None when there is none to be had; None at once: do not wait.
+        """
+
     def refuse(self, reply: Reply) -> Refusal:
         """An answer that no way led to."""

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from dataplane.core.answer import grpc_answer, grpc_end, grpc_timeout, is_grpc, plain_answer
 from dataplane.core.outcome import LOST, UNPROCESSED, Outcome, Reply, failed, malformed
-from dataplane.core.retry import Loss, may_retry
+from dataplane.core.retry import REPLAYABLE, Loss, may_retry
 from dataplane.core.traces import trace_of
 from dataplane.serve.gate import CLIENT_GONE, TRUNCATED, Decision, Gate, Refusal, Serving, Way
 from dataplane.serve.http2_client import UpstreamLink
@@ -36,8 +36,6 @@ from dataplane.wire.http2.heads import (
 from smi.names import REASON_HEADER
 
 _NONE: Final[Fields] = []
-REPLAYABLE: Final = 65536
-"""Bytes of a request's body kept until its answer begins, to send them again."""
 _REASON: Final = REASON_HEADER.encode()
 _GRPC_STATUS: Final = b"grpc-status"
 _OF_THIS_HOP: Final = frozenset(
@@ -223,6 +221,7 @@ class Exchange:
         "_stream",
         "_timer",
         "_tried",
+        "_turns",
         "_unwanted",
         "_up",
         "_up_stream",
@@ -248,7 +247,7 @@ class Exchange:
         self._grpc_status = ""
         self._uploaded = 0  # bytes of the request's body
         self._downloaded = 0  # of the response's
-        self._connects = self._resent = 0
+        self._connects = self._resent = self._turns = 0
         self._tried: Sequence[Way] = ()
         self._timer: asyncio.TimerHandle | None = None
         self._span: Span | None = None  # if it is sampled
@@ -345,7 +344,7 @@ class Exchange:
         other = self._again(Loss.NOT_SENT)
         if other is not None:
             self._try(Loss.NOT_SENT, other, outcome.reason)
-        else:
+        elif not self._hold(outcome):
             self._fail(outcome)
 
     # --- from the client ---------------------------------------------------------------------------
@@ -485,19 +484,52 @@ class Exchange:
         """Try elsewhere if the peer's proxy says that its app did not get, or lost, the request."""
         reason = next((value for name, value in head.fields if name == _REASON), b"").decode("latin-1")
         loss = Loss.NOT_SENT if reason in UNPROCESSED else Loss.SENT if reason in LOST else None
-        other = self._again(loss) if loss is not None else None
-        if loss is None or other is None:
+        way = self._way
+        if loss is None or way is None:
             return False
-        self._hang_up(Code.CANCEL)
-        self._try(loss, other, reason)
-        return True
+        if loss is Loss.NOT_SENT:
+            avoid(way.load, self._down.serving.limits.suspect)
+        other = self._again(loss)
+        if other is not None:
+            self._hang_up(Code.CANCEL)
+            self._try(loss, other, reason)
+            return True
+        return loss is Loss.NOT_SENT and self._hold(Outcome.CONNECT_FAILED)
 
     def _retry(self, loss: Loss, outcome: Outcome) -> None:
         other = self._again(loss) or (self._way if self._may_retry(loss) else None)
         if other is not None:
             self._try(loss, other, outcome.reason)
-        else:
+        elif loss is not Loss.NOT_SENT or not self._hold(outcome):
             self._fail(outcome)
+
+    def _hold(self, outcome: Outcome) -> bool:
+        """Wait for a way that is not known yet, if that may help; else it ends with `outcome`."""
+        way = self._way
+        if way is None or self._kept is None:
+            return False
+        held = self._down.gate.hold(self._head, way, [*self._tried, way], self._turns)
+        if held is None:
+            return False
+        self._hang_up(Code.CANCEL)
+        self._up = None
+        self._down.serving.tasks.start("hold", self._held(way, held, outcome))
+        return True
+
+    async def _held(self, way: Way, held: Coroutine[Any, Any, Way | None], outcome: Outcome) -> None:
+        other = await held
+        if self._way is not way or not self._waits:
+            return  # the client has gone, or could not wait
+        if other is None:
+            self._fail(outcome)
+            return
+        if self._span is not None:
+            self._span.retried(perf_counter(), outcome.reason, way.host, way.port)
+        self._turns += 1
+        self._connects = 0
+        self._tried = ()
+        way.load.active -= 1
+        self._go(other)
 
     def _again(self, loss: Loss) -> Way | None:
         way = self._way

@@ -37,7 +37,7 @@ class Exchange:
         raise NotImplementedError
 
     def respond(self, head: ResponseHead, body: Body | None, data: bytes) -> bool:
-        """The final head, with as much of the body as has arrived. False: drop this upstream's exchange."""
+        """The final head, with as much of the body as has arrived. False: the answer is not wanted."""
         raise NotImplementedError
 
     def relay(self, data: bytes) -> None:
@@ -237,17 +237,29 @@ class Upstream:
         if body is None:
             if exchange.respond(head, None, b""):
                 self._finish(exchange, rest)
+            else:
+                self._unwanted(done=not rest)
             return
         taken = body.take(rest) if rest else 0
         piece = rest if taken == len(rest) else rest[:taken]
         if self.wants_decoded and isinstance(body, Chunked):
             piece = body.decoded()
         if not exchange.respond(head, body, piece):
+            self._unwanted(done=body.done and taken == len(rest))
             return
         if body.done:
             self._finish(exchange, rest[taken:])
         else:
             self._body = body
+
+    def _unwanted(self, *, done: bool) -> None:
+        """The exchange goes on elsewhere; `done`: nothing more comes of this answer."""
+        self.exchange = None
+        if not done or self._close or not self._request_done or self.lost:
+            self.transport.abort()
+        else:
+            self.reused = True
+            self.lane.give_back(self)
 
     def _informational(self, exchange: Exchange, head: ResponseHead, rest: bytes) -> None:
         if head.status == 101:

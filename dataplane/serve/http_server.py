@@ -15,7 +15,7 @@ from time import perf_counter, time
 from typing import Any, Final, cast
 
 from dataplane.core.outcome import LOST, UNPROCESSED, Outcome, failed, malformed, render
-from dataplane.core.retry import Loss, may_retry
+from dataplane.core.retry import REPLAYABLE, Loss, may_retry
 from dataplane.core.traces import trace_of
 from dataplane.serve.gate import (
     CLIENT_GONE,
@@ -95,6 +95,7 @@ class Downstream(Exchange):
         "_status",
         "_transport",
         "_tried",
+        "_turns",
         "_uploaded",
         "_upstream",
         "_way",
@@ -124,10 +125,11 @@ class Downstream(Exchange):
         self._downloaded = 0  # of the response's body, once it has begun
         self._answered = False  # the final response's head has been relayed
         self._close = False  # the connection ends with this exchange
-        self._payload = b""  # the part of the body that went out with the head
+        self._payload = b""  # what has gone out of the body, as long as it is all there
         self._replayable = True  # nothing but head and payload went out
         self._connects = 0
         self._resent = 0
+        self._turns = 0  # times it waited for a way that is not known yet
         self._tried: list[Way] = []
         self._span: Span | None = None  # of a request that is sampled
 
@@ -276,7 +278,7 @@ class Downstream(Exchange):
         self._close = head.close
         self._payload = b""
         self._replayable = True
-        self._connects = self._resent = 0
+        self._connects = self._resent = self._turns = 0
         if self._tried:
             self._tried = []
         decision = self._gate.decide(head)
@@ -375,9 +377,18 @@ class Downstream(Exchange):
             data = data[:taken]
         limits = self._serving.limits
         self.deadline = self._serving.registry.now + (limits.response if body.done else limits.stall)
-        self._replayable = False
+        if self._replayable:
+            self._keep(data)
         self._uploaded += len(data)
         upstream.send(data, complete=body.done)
+
+    def _keep(self, data: bytes) -> None:
+        """Keep what was sent of the body in case it must be sent again."""
+        if self._answered or len(self._payload) + len(data) > REPLAYABLE:
+            self._replayable = False
+            self._payload = b""
+        else:
+            self._payload += data
 
     # --- from the upstream -----------------------------------------------------------------------
 
@@ -513,16 +524,16 @@ class Downstream(Exchange):
             "ascii", "replace"
         )
         loss = Loss.NOT_SENT if reason in UNPROCESSED else Loss.SENT if reason in LOST else None
-        way, upstream = self._way, self._upstream
-        if loss is None or way is None or upstream is None or not self._may_retry(loss):
+        way = self._way
+        if loss is None or way is None:
             return False
-        other = self._gate.again(way, [*self._tried, way])
-        if other is None:
-            return False
-        self._upstream = None
-        upstream.abandon()
-        self._try(loss, other, reason)
-        return True
+        if loss is Loss.NOT_SENT:
+            avoid(way.load, self._serving.limits.suspect)
+        other = self._gate.again(way, [*self._tried, way]) if self._may_retry(loss) else None
+        if other is not None:
+            self._try(loss, other, reason)
+            return True
+        return loss is Loss.NOT_SENT and self._hold(way, Outcome.CONNECT_FAILED)
 
     def _retry(self, loss: Loss, outcome: Outcome) -> None:
         way = self._way
@@ -534,7 +545,35 @@ class Downstream(Exchange):
             if other is not None:
                 self._try(loss, other, outcome.reason)
                 return
-        self._fail(outcome)
+        if loss is not Loss.NOT_SENT or not self._hold(way, outcome):
+            self._fail(outcome)
+
+    def _hold(self, way: Way, outcome: Outcome) -> bool:
+        """Wait for a way that is not known yet, if that may help; else it ends with `outcome`."""
+        if not self._replayable:
+            return False
+        held = self._gate.hold(self._head, way, [*self._tried, way], self._turns)
+        if held is None:
+            return False
+        self._upstream = None
+        self._wait()
+        self._serving.tasks.start("hold", self._held(way, held, outcome))
+        return True
+
+    async def _held(self, way: Way, held: Coroutine[Any, Any, Way | None], outcome: Outcome) -> None:
+        other = await held
+        if self._way is not way or self._state is not _State.WAITING:
+            return  # the client has gone
+        if other is None:
+            self._fail(outcome)
+            return
+        if self._span is not None:
+            self._span.retried(perf_counter(), outcome.reason, way.host, way.port)
+        self._turns += 1
+        self._connects = 0
+        self._tried = []
+        way.load.active -= 1
+        self._go(other)
 
     def _may_retry(self, loss: Loss) -> bool:
         return may_retry(
@@ -556,6 +595,7 @@ class Downstream(Exchange):
         else:
             self._resent += 1
         self._tried.append(way)
+        self._upstream = None
         self._go(other)
 
     def _fail(self, outcome: Outcome) -> None:

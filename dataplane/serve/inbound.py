@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final
 from weakref import WeakValueDictionary
 
 from dataplane.core.balance import Ceiling, Load
@@ -400,6 +400,11 @@ class _Gate:
 
     def again(self, _way: Way, _tried: Sequence[Way]) -> Way | None:
         return None  # there is one app
+
+    def hold(
+        self, _head: RequestHead, _way: Way, _tried: Sequence[Way], _turn: int
+    ) -> Coroutine[Any, Any, Way | None] | None:
+        return None  # the caller's proxy knows more
 
     def refuse(self, reply: Reply) -> Refusal:
         return Refusal(reply, self._series)

@@ -37,6 +37,10 @@ class Limits:
     """How long input is discarded after a final answer, so that the client can read it."""
     suspect: float = 3.0
     """How long an endpoint that refused a connection is avoided."""
+    hold: float = 3.0
+    """For other endpoints, when none of those known can be reached: from the first request that failed on."""
+    held: int = 1024
+    """Requests and connections that wait for that at once; one more fails."""
     tick: float = 0.5
     """Granularity of all the above but `head_start`, `sniff`, `handshake` and `connect`."""
     pool_size: int = 128

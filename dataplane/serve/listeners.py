@@ -18,6 +18,7 @@ from dataplane.core.outbound import Router
 from dataplane.serve.datagrams import Intercepted, Listener, Replies
 from dataplane.serve.gate import Serving
 from dataplane.serve.handshakes import Handshakes
+from dataplane.serve.hold import Hold
 from dataplane.serve.inbound import Inbound
 from dataplane.serve.limits import Limits
 from dataplane.serve.outbound import Outbound
@@ -52,9 +53,11 @@ class Running:
         peers: Peers,
         app: App,
         udp: Udp,
+        waiting: Hold,
     ) -> None:
         self.router = router
         self.inbound = inbound
+        self.waiting = waiting
         self._serving = serving
         self._servers = servers
         self._peers = peers
@@ -162,7 +165,13 @@ async def start(
         lambda: [(("outbound",), router.active()), (("inbound",), inbound.active())],
     )
     telemetry.gauge("smi_mesh_udp_flows", "UDP flows held.", ("direction",), udp.held)
-    return Running(serving, servers, router, inbound, peers, app, udp)
+    telemetry.gauge(
+        "smi_mesh_requests_held",
+        "Outbound requests and opaque connections that wait for an endpoint.",
+        (),
+        lambda: [((), len(outbound.waiting))],
+    )
+    return Running(serving, servers, router, inbound, peers, app, udp, outbound.waiting)
 
 
 class Udp:

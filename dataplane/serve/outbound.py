@@ -17,7 +17,9 @@ from dataplane.core.inbound import spoken_as
 from dataplane.core.openings import First, Openings
 from dataplane.core.outbound import NoRoute, Plan, Router
 from dataplane.core.outcome import Outcome, Reply, failed
+from dataplane.core.retry import MAX_CONNECTS
 from dataplane.serve.gate import Decision, HandOver, Refusal, Serving, Way
+from dataplane.serve.hold import Hold
 from dataplane.serve.http_any import Opening
 from dataplane.serve.pool import ConnectFailed, Peers, avoid
 from dataplane.serve.server_names import ServerNames
@@ -62,6 +64,7 @@ class Outbound:
         self._original = original
         self._ways: dict[Plan, Way] = {}
         self._ceiling = Ceiling(serving.limits.requests_outbound, router.active)
+        self.waiting = Hold(serving, state, router)
         self._names = ServerNames(telemetry, "outbound")
         self.openings = Openings(_MAX_OPENINGS, serving.limits.remembered)
 
@@ -142,7 +145,7 @@ class Outbound:
         tally = self.tally(plan).begin()
         tunnel = Tunnel(self.serving.registry, self.serving.limits.tunnel_idle, tally.closed)
         self.join(transport, to, target, data, tunnel)
-        self.connect(tunnel, plan)
+        self.connect(tunnel, plan, to)
 
     def tally(self, plan: Plan) -> Tally:
         """What a tunnel to this endpoint is counted under."""
@@ -159,23 +162,29 @@ class Outbound:
             self._names.listen(transport, data, tunnel.client, destination.service or "", to.key)
         transport.resume_reading()
 
-    def connect(self, tunnel: Tunnel, plan: Plan) -> None:
+    def connect(self, tunnel: Tunnel, plan: Plan, to: Authority) -> None:
         """Begin to give a tunnel its server."""
-        self.serving.tasks.start("connect", self._connect(tunnel, plan))
+        self.serving.tasks.start("connect", self._connect(tunnel, plan, to))
 
-    async def _connect(self, tunnel: Tunnel, plan: Plan) -> None:
+    async def _connect(self, tunnel: Tunnel, plan: Plan, to: Authority) -> None:
         """Connect a tunnel, to another endpoint if the first cannot be reached."""
         tried: list[Plan] = []
         current: Plan | None = plan
         outcome = Outcome.NO_ENDPOINT
-        while current is not None and len(tried) < 3 and not tunnel.client.lost:
+        turn = 0
+        while current is not None and not tunnel.client.lost:
             try:
                 await self._peers.connect(current, lambda: tunnel.server)
             except ConnectFailed as failure:
                 avoid(current.load, self.serving.limits.suspect)
                 outcome = failure.outcome
                 tried.append(current)
-                current = self._router.another(current, tried) if current.cluster else None
+                other = self._router.another(plan, tried) if plan.cluster else None
+                if (other is None or len(tried) >= MAX_CONNECTS) and self.waiting.admits(plan, turn):
+                    other = await self.waiting.another(None, to.key, plan, tried, turn)
+                    tried = []
+                    turn += 1
+                current = other
             else:
                 current.load.suspect = False
                 tunnel.weigh_on(current.load)
@@ -228,6 +237,21 @@ class Outbound:
         other = self._router.another(plan, [one.plan for one in tried if one.plan is not None])
         return None if other is None else self._way(other)
 
+    def hold(
+        self, head: RequestHead, to: Authority, way: Way, tried: Sequence[Way], turn: int
+    ) -> Coroutine[Any, Any, Way | None] | None:
+        """Wait for a way to try next, for a request meant for `to` that reached none of `tried` (S33)."""
+        plan = way.plan
+        if plan is None or not self.waiting.admits(plan, turn):
+            return None
+        return self._held(head, to, plan, [one.plan for one in tried if one.plan is not None], turn)
+
+    async def _held(
+        self, head: RequestHead, to: Authority, plan: Plan, tried: Sequence[Plan], turn: int
+    ) -> Way | None:
+        other = await self.waiting.another(head, to.key, plan, tried, turn)
+        return None if other is None else self._way(other)
+
     def refuse(self, reply: Reply) -> Refusal:
         return Refusal(reply, self.open_series())
 
@@ -275,7 +299,7 @@ class _Sides:
         tunnel = Tunnel(
             outbound.serving.registry, outbound.serving.limits.tunnel_idle, self._tally.closed, heard
         )
-        outbound.connect(tunnel, plan)
+        outbound.connect(tunnel, plan, self._to)
         return tunnel
 
     def request(self, transport: asyncio.Transport, data: bytes) -> None:
@@ -360,6 +384,11 @@ class _Intercepted:
     def again(self, way: Way, tried: Sequence[Way]) -> Way | None:
         return self._outbound.again(way, tried)
 
+    def hold(
+        self, head: RequestHead, way: Way, tried: Sequence[Way], turn: int
+    ) -> Coroutine[Any, Any, Way | None] | None:
+        return self._outbound.hold(head, self._to, way, tried, turn)
+
     def refuse(self, reply: Reply) -> Refusal:
         return self._outbound.refuse(reply)
 
@@ -393,6 +422,11 @@ class _Explicit:
 
     def again(self, way: Way, tried: Sequence[Way]) -> Way | None:
         return self._outbound.again(way, tried)
+
+    def hold(
+        self, head: RequestHead, way: Way, tried: Sequence[Way], turn: int
+    ) -> Coroutine[Any, Any, Way | None] | None:
+        return self._outbound.hold(head, parse_authority(head.host), way, tried, turn)
 
     def refuse(self, reply: Reply) -> Refusal:
         return self._outbound.refuse(reply)

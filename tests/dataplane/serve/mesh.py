@@ -48,7 +48,7 @@ from tests.dataplane.control.authority import Authority
 from tests.dataplane.serve.http import Client
 
 API = "api.shop:8080"
-QUICK = Limits(tick=0.02, linger=0.5)
+QUICK = Limits(tick=0.02, linger=0.5, hold=0.1)
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 _addresses = itertools.count(os.getpid() % 60000 * 4 + 2)
 
@@ -271,6 +271,7 @@ class Mesh:
         self.pods: list[Pod] = []
         self._servers: list[asyncio.Server] = []
         self._handlers: set[asyncio.Task[None]] = set()
+        self._others: list[Callable[[], None]] = []
         self._clients: list[Client] = []
 
     def make(
@@ -321,6 +322,13 @@ class Mesh:
         self._servers.append(server)
         return int(server.sockets[0].getsockname()[1])
 
+    def at_end(self, stop: Callable[[], None]) -> None:
+        """Have a test's own server stopped when the test is over, also one that failed.
+
+        uvloop's `close` waits for ever for a listener that is still open.
+        """
+        self._others.append(stop)
+
     async def stop(self) -> None:
         for client in self._clients:
             client.writer.transport.abort()
@@ -328,6 +336,8 @@ class Mesh:
             await pod.running.drain(0.0)
         for server in self._servers:
             server.close()
+        for stop in self._others:
+            stop()
         for task in list(self._handlers):
             task.cancel()
         await asyncio.gather(*self._handlers, return_exceptions=True)

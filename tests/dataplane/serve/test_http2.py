@@ -91,6 +91,7 @@ async def shop(net: Mesh, app: App | None = None, **reach: object) -> tuple[Pod,
     web, api = await net.pod("web"), await net.pod("api")
     app = app or App()
     port = await app.start(api.ip)
+    net.at_end(app.stop)
     web.admit()
     api.admit(net.anything())
     web.reach(API, [api.endpoint(port)], **reach)  # type: ignore[arg-type]  # keyword arguments of reach
@@ -157,6 +158,7 @@ async def test_requests_of_one_connection_are_split_by_header_and_weight(net: Me
         "shop/api:8080": [api.endpoint(app._server.sockets[0].getsockname()[1])],
         "shop/beta:8080": [beta.endpoint(await other.start(beta.ip))],
     }
+    net.at_end(other.stop)
     ab = split("ab", {"beta": 1}, [match(None, cookie=".*beta.*")])
     web.reach(API, clusters["shop/api:8080"], splits=[ab], clusters=clusters)
     client = await dial(web)
@@ -291,6 +293,7 @@ async def test_lost_server_connection_is_tried_elsewhere(net: Mesh) -> None:
     two.admit(net.anything())
     good = App()
     port = await good.start(two.ip)
+    net.at_end(good.stop)
     web.reach(API, [api.endpoint(app._server.sockets[0].getsockname()[1]), two.endpoint(port)])
     client = await dial(web)
     for _ in range(10):

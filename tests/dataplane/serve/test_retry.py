@@ -71,6 +71,21 @@ async def test_idempotent_request_with_a_small_body_is_sent_again(net: Mesh) -> 
     assert server.seen == ["PUT", "PUT"]
 
 
+@pytest.mark.parametrize(("size", "sent"), [(60_000, ["PUT", "PUT"]), (70_000, ["PUT"])])
+async def test_a_body_that_comes_behind_the_head_is_kept_up_to_64_kib(
+    net: Mesh, size: int, sent: list[str]
+) -> None:
+    server = Dies(1)
+    web, api = await two_hops(net, server)
+    client = await net.client(web.outbound)
+    client.send(get(API, "/", f"Content-Length: {size}", method="PUT"))
+    await until(lambda: api.running.connections)  # the head is on its way
+    client.send(b"x" * size)
+    answer = await client.receive()
+    assert answer.body == b"alive" if len(sent) == 2 else answer.status == 502
+    assert server.seen == sent
+
+
 async def test_retries_end(net: Mesh) -> None:
     server = Dies(1000)
     web, _ = await two_hops(net, server)
