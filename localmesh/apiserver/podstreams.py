@@ -79,7 +79,8 @@ class PodStreams:
                 raise
             except* Exception as problem:
                 log.exception("%s of %s failed", subresource, place)
-                failure = f"{type(problem).__name__}: {problem}"
+                cause = _first(problem)
+                failure = f"{type(cause).__name__}: {cause}"
             return Outcome(error=failure)
 
         match _upgrade_of(request):
@@ -121,6 +122,12 @@ class PodStreams:
             raise bad_request(str(error)) from error
         dialect = dialect_named(name or portforward.DIALECTS[0])
         return await portforward.serve_channels(request, shown, ports, dial, dialect)
+
+
+def _first(problem: BaseException) -> BaseException:
+    while isinstance(problem, BaseExceptionGroup):
+        problem = problem.exceptions[0]
+    return problem
 
 
 def _upgrade_of(request: web.BaseRequest) -> str:

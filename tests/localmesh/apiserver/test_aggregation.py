@@ -61,6 +61,12 @@ class Extension:
                     "resources": ROWS,
                 }
             )
+        if request.headers.get("Upgrade"):
+            socket = web.WebSocketResponse()
+            await socket.prepare(request)
+            await socket.send_str((await socket.receive()).data[::-1])
+            await socket.close()
+            return socket
         if request.path == "/openapi/v3":
             url = f"/openapi/v3{BASE}?hash=1"
             return web.json_response({"paths": {BASE.strip("/"): {"serverRelativeURL": url}}})
@@ -234,6 +240,19 @@ async def test_a_watch_is_streamed_as_it_comes(server: ApiServer, call: Client, 
             there.more.set()
             assert await stream.content.readline() == b'{"type":"MODIFIED","object":{}}\n'
             assert await stream.content.read() == b""
+
+
+async def test_an_upgraded_connection_passes(server: ApiServer, call: Client, tmp_path: Path) -> None:
+    async with extension(server, tmp_path) as there:
+        await registered(server, there)
+        await available(server, "True", "Passed")
+        lies = {"X-Remote-User": "root", "Authorization": "Bearer secret"}
+        async with call.session.ws_connect(f"{call.url}{BASE}/namespaces/a/pods", headers=lies) as socket:
+            await socket.send_str("abc")
+            assert (await socket.receive(timeout=10)).data == "cba"
+        passed = there.seen[-1].headers
+        assert passed.getall("X-Remote-User") == ["kubernetes-admin"]
+        assert "Authorization" not in passed
 
 
 async def test_discovery_and_openapi_are_merged(server: ApiServer, call: Client, tmp_path: Path) -> None:
