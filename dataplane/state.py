@@ -17,14 +17,16 @@ from typing import Any, Final
 from smi.policy.access import AccessTable, compile_access
 from smi.policy.codec import (
     CodecError,
+    decode_breaker,
     decode_cluster,
     decode_destination,
     decode_inbound,
+    encode_breaker,
     encode_cluster,
     encode_destination,
     encode_inbound,
 )
-from smi.policy.snapshot import Backend, Cluster, Destination, Inbound, Protocol, Split
+from smi.policy.snapshot import Backend, CircuitBreaker, Cluster, Destination, Inbound, Protocol, Split
 from smi.policy.split import DestinationTable, Picker, compile_destination, takers
 
 ANSWER_SECONDS: Final = 2.0
@@ -44,6 +46,7 @@ SplitKey = tuple[str, str, str]
 INBOUND: Final = "inbound"
 DESTINATION_PREFIX: Final = "destination/"
 CLUSTER_PREFIX: Final = "cluster/"
+BREAKER_PREFIX: Final = "breaker/"
 
 
 class NotKnown(Exception):  # noqa: N818 - names a state of knowledge, reads as one at `except`
@@ -169,6 +172,7 @@ class State:
         "_targets",
         "_turns",
         "_used",
+        "breakers",
         "connected",
         "inbound",
         "revision",
@@ -177,6 +181,8 @@ class State:
     def __init__(self, phase: int) -> None:
         self.inbound: AccessTable | None = None
         """None until the first config: nothing may be admitted then (reason `no-config`)."""
+        self.breakers: Mapping[str, CircuitBreaker] = {}
+        """Of those clusters whose Service says something of it, by key; another object after a change."""
         self.revision = 0
         """Revision of the last update applied; 0 before the first."""
         self.connected = False
@@ -280,6 +286,8 @@ class State:
             resources[DESTINATION_PREFIX + key] = encode_destination(target.destination)
         for key, cluster in self._endpoints.clusters.items():
             resources[CLUSTER_PREFIX + key] = encode_cluster(cluster)
+        for key, breaker in self.breakers.items():
+            resources[BREAKER_PREFIX + key] = encode_breaker(breaker)
         return {
             "revision": self.revision,
             "connected": self.connected,
@@ -305,6 +313,8 @@ class State:
                 clusters.add(destination.cluster)
         for name in clusters:
             found[CLUSTER_PREFIX + name] = encode_cluster(self.cluster(name))
+            if name in self.breakers:
+                found[BREAKER_PREFIX + name] = encode_breaker(self.breakers[name])
         return found
 
     # --- feeding -------------------------------------------------------------------------------
@@ -320,6 +330,7 @@ class State:
         changed = bool(update.get("full") or update.get("resources") or update.get("removed"))
         self._inbound, self.inbound = staged.inbound, staged.access
         self._targets, self._turns = staged.targets, staged.turns
+        self.breakers = staged.breakers
         if staged.clusters is not self._endpoints.clusters:
             self._endpoints.replace(staged.clusters)
         self.revision = staged.revision
@@ -402,6 +413,10 @@ class State:
         if full or any(name.startswith(CLUSTER_PREFIX) for name in (*resources, *removed)):
             clusters = dict(clusters)
             _decode_clusters(clusters, resources, removed)
+        breakers = {} if full else self.breakers
+        if any(name.startswith(BREAKER_PREFIX) for name in (*resources, *removed)):
+            breakers = dict(breakers)
+            _decode_breakers(breakers, resources, removed)
         if INBOUND in resources:
             inbound = decode_inbound(resources[INBOUND])
             access = compile_access(inbound)
@@ -411,7 +426,7 @@ class State:
             key = name.removeprefix(DESTINATION_PREFIX)
             if key != name and key in self._idle:
                 targets[key] = self._target(key, decode_destination(value), turns)
-        return _Staged(revision, inbound, access, targets, _turns_in_use(targets), clusters)
+        return _Staged(revision, inbound, access, targets, _turns_in_use(targets), clusters, breakers)
 
     def _target(self, key: str, destination: Destination, turns: dict[SplitKey, Turns]) -> Target:
         mine = {}
@@ -438,6 +453,7 @@ class _Staged:
     targets: Mapping[str, Target]
     turns: Mapping[SplitKey, Turns]
     clusters: Mapping[str, Cluster]
+    breakers: Mapping[str, CircuitBreaker]
 
 
 def _envelope(update: Mapping[str, Any]) -> tuple[int, bool, Mapping[str, Any], list[str]]:
@@ -461,6 +477,17 @@ def _decode_clusters(clusters: dict[str, Cluster], resources: Mapping[str, Any],
     for name, value in resources.items():
         if name.startswith(CLUSTER_PREFIX):
             clusters[name.removeprefix(CLUSTER_PREFIX)] = decode_cluster(value)
+
+
+def _decode_breakers(
+    breakers: dict[str, CircuitBreaker], resources: Mapping[str, Any], removed: list[str]
+) -> None:
+    for name in removed:
+        if name.startswith(BREAKER_PREFIX):
+            breakers.pop(name.removeprefix(BREAKER_PREFIX), None)
+    for name, value in resources.items():
+        if name.startswith(BREAKER_PREFIX):
+            breakers[name.removeprefix(BREAKER_PREFIX)] = decode_breaker(value)
 
 
 def _turns_in_use(targets: Mapping[str, Target]) -> dict[SplitKey, Turns]:

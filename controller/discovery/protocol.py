@@ -207,8 +207,8 @@ def update_lines(
 
     A client that has applied some of the lines runs a mixture of two revisions, each resource whole.
     """
-    # What a destination mentions must not come after it, so clusters go first.
-    ordered = sorted(changed.items(), key=lambda item: not item[0].startswith("cluster/"))
+    # What a destination mentions must not come after it, so clusters and their breakers go first.
+    ordered = sorted(changed.items(), key=lambda item: not item[0].startswith(("cluster/", "breaker/")))
     resources: dict[str, JSON] = {}
     size, first = 0, True
     for name, value in ordered:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from dataplane.core.balance import Load, pick
+from dataplane.core.breaker import Breaker, Breakers, Member
 from dataplane.core.outcome import Outcome
 from smi.policy.match import Request
 from smi.policy.snapshot import Backend, Cluster, Destination, Endpoint
@@ -51,6 +52,8 @@ class Plan:
     load: Load = field(default_factory=Load)
     split: str = ""
     """`namespace/name` of the TrafficSplit that decided; empty without one."""
+    guard: Member | None = None
+    """The same as `load`, where the cluster has a circuit breaker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +73,16 @@ class Router:
     `cluster` reads the ready endpoints of a key, `draw` gives numbers in [0, 1).
     """
 
-    __slots__ = ("_cluster", "_draw", "_loads", "_ways")
+    __slots__ = ("_cluster", "_draw", "_loads", "_ways", "breakers")
 
-    def __init__(self, cluster: Callable[[str], Cluster], draw: Callable[[], float]) -> None:
+    def __init__(
+        self, cluster: Callable[[str], Cluster], draw: Callable[[], float], breakers: Breakers | None = None
+    ) -> None:
         self._cluster = cluster
         self._draw = draw
-        self._loads: weakref.WeakValueDictionary[tuple[str, int], Load] = weakref.WeakValueDictionary()
+        self.breakers = breakers
+        """Asked when ways are prepared; after a change of them, `forget` those that are."""
+        self._loads: weakref.WeakValueDictionary[tuple[str, str, int], Load] = weakref.WeakValueDictionary()
         self._ways: dict[tuple[str, str, str, str], tuple[Cluster, tuple[Plan, ...]]] = {}
 
     def plan(self, target: Target, request: Request | None) -> Plan | NoRoute:
@@ -95,6 +102,10 @@ class Router:
                 detail = f"no backend of TrafficSplit {chosen.split.name} can take the request"
                 return NoRoute(Outcome.NO_BACKEND, detail, service, split=chosen.split.name)
         return self._endpoint(destination.cluster or "", service, "")
+
+    def forget(self) -> None:
+        """Prepare every way anew."""
+        self._ways.clear()
 
     def active(self) -> int:
         """Requests and opaque connections under way to all endpoints."""
@@ -128,17 +139,36 @@ class Router:
 
     def _prepare(self, key: str, service: str, backend: str, split: str) -> tuple[Plan, ...]:
         cluster = self._cluster(key)
-        plans = tuple(
-            Plan(endpoint, service, backend, key, self._load(endpoint.ip, endpoint.port), split)
-            for endpoint in cluster
-        )
+        breaker = None if self.breakers is None else self.breakers.of(key)
+        if breaker is None:
+            plans = tuple(
+                Plan(endpoint, service, backend, key, self._load(endpoint.ip, endpoint.port), split)
+                for endpoint in cluster
+            )
+        else:
+            members = tuple(self._member(breaker, endpoint) for endpoint in cluster)
+            breaker.members = members
+            plans = tuple(
+                Plan(endpoint, service, backend, key, member, split, member)
+                for endpoint, member in zip(cluster, members, strict=True)
+            )
         if len(self._ways) >= _MAX_WAYS:
             self._ways.clear()
         self._ways[key, service, backend, split] = (cluster, plans)
         return plans
 
     def _load(self, host: str, port: int) -> Load:
-        load = self._loads.get((host, port))
+        load = self._loads.get(("", host, port))
         if load is None:
-            load = self._loads[host, port] = Load()
+            load = self._loads["", host, port] = Load()
         return load
+
+    def _member(self, breaker: Breaker, endpoint: Endpoint) -> Member:
+        """What goes to an endpoint by a cluster with a breaker is counted apart from what goes there else."""
+        key = breaker.key, endpoint.ip, endpoint.port
+        known = self._loads.get(key)
+        if isinstance(known, Member) and known.breaker is breaker:
+            return known
+        member = Member(breaker, endpoint.pod or f"{endpoint.ip}:{endpoint.port}")
+        self._loads[key] = member
+        return member

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from dataplane.core.balance import Load
+from dataplane.core.breaker import Lease
 from dataplane.core.outbound import Plan
 from dataplane.core.outcome import Reply
 from dataplane.core.request_ids import RequestIds
@@ -63,6 +64,8 @@ class Way:
     """Fields to take off the response."""
     to_peer: bool = False
     """The server is a peer proxy: its REASON_HEADER can be believed."""
+    guard: Lease | None = None
+    """The same as `load`, where the server's cluster has a circuit breaker: to be told how it went."""
 
     @property
     def host(self) -> str:
@@ -72,6 +75,24 @@ class Way:
     @property
     def port(self) -> int:
         return 0 if self.plan is None else self.plan.endpoint.port
+
+
+def retried(way: Way) -> Way:
+    """The same way for a request that is tried again: a circuit breaker counts it as a retry."""
+    if way.guard is None:
+        return way
+    lease = way.guard.again()
+    return Way(
+        way.lane,
+        way.series,
+        lease,
+        way.plan,
+        way.extra,
+        way.drop,
+        way.drop_response,
+        way.to_peer,
+        lease,
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

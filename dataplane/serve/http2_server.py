@@ -13,10 +13,11 @@ from time import perf_counter, time
 from typing import Any, Final
 
 from dataplane.core.answer import grpc_answer, grpc_end, grpc_timeout, is_grpc, plain_answer
+from dataplane.core.breaker import status_of
 from dataplane.core.outcome import LOST, UNPROCESSED, Outcome, Reply, failed, malformed
 from dataplane.core.retry import REPLAYABLE, Loss, may_retry
 from dataplane.core.traces import trace_of
-from dataplane.serve.gate import CLIENT_GONE, TRUNCATED, Decision, Gate, Refusal, Serving, Way
+from dataplane.serve.gate import CLIENT_GONE, TRUNCATED, Decision, Gate, Refusal, Serving, Way, retried
 from dataplane.serve.http2_client import UpstreamLink
 from dataplane.serve.http2_link import Link
 from dataplane.serve.pool import avoid
@@ -51,6 +52,8 @@ _OF_THIS_HOP: Final = frozenset(
     }
 )
 """Codes that say something about one connection: the other side of the proxy hears INTERNAL_ERROR."""
+_OF_THE_SERVER: Final = frozenset({"", Outcome.RESET.reason})
+"""Reasons of an exchange's end that say how its server fared."""
 
 
 class DownstreamLink(Link):
@@ -538,18 +541,23 @@ class Exchange:
         return self._down.gate.again(way, [*self._tried, way])
 
     def _may_retry(self, loss: Loss) -> bool:
-        return may_retry(
+        may = may_retry(
             loss,
             self._head.method,
             replayable=self._kept is not None,
             connects=self._connects + 1,
             resent=self._resent,
         )
+        guard = None if self._way is None else self._way.guard
+        return may and (guard is None or loss is Loss.STALE or guard.may_retry())
 
     def _try(self, loss: Loss, other: Way, why: str) -> None:
         way = self._way
         assert way is not None
         way.load.active -= 1
+        if way.guard is not None and loss is not Loss.STALE:
+            way.guard.ended(Outcome.RESET.status, self._down.serving.registry.now)
+            other = retried(other)
         if self._span is not None:
             self._span.retried(perf_counter(), why, way.host, way.port)
         if loss is Loss.NOT_SENT:
@@ -568,6 +576,8 @@ class Exchange:
             self._answer(self._down.gate.refuse(reply))
         else:
             way.load.active -= 1
+            if way.guard is not None and outcome is not Outcome.DEADLINE:  # the client's, not the server's
+                way.guard.ended(outcome.status, self._down.serving.registry.now)
             self._answer(Refusal(reply, way.series))
 
     def _cut_off(self, reply: Reply) -> None:
@@ -626,6 +636,9 @@ class Exchange:
             self._stop_timer()
         if way is not None:
             way.load.active -= 1
+            if way.guard is not None and reason in _OF_THE_SERVER:
+                status = status_of(self._status or Outcome.RESET.status, self._grpc_status)
+                way.guard.ended(status, self._down.serving.registry.now)
             now, series = perf_counter(), way.series
             took, status, grpc = now - self._started, self._status, self._grpc_status
             series.observe(status, reason, took, grpc, self._uploaded, self._downloaded)

@@ -26,6 +26,7 @@ from dataplane.serve.gate import (
     Refusal,
     Serving,
     Way,
+    retried,
 )
 from dataplane.serve.http_client import Exchange, Upstream
 from dataplane.serve.pool import ConnectFailed, avoid
@@ -408,6 +409,8 @@ class Downstream(Exchange):
         self._transport.write(data)
         self._way = self._upstream = None
         way.load.active -= 1
+        if way.guard is not None:
+            way.guard.ended(head.status, serving.registry.now)
         now = perf_counter()
         uploaded = 0 if self._body is None else self._uploaded
         way.series.observe(head.status, "", now - self._started, "", uploaded, size)
@@ -576,18 +579,23 @@ class Downstream(Exchange):
         self._go(other)
 
     def _may_retry(self, loss: Loss) -> bool:
-        return may_retry(
+        may = may_retry(
             loss,
             self._head.method,
             replayable=self._replayable,
             connects=self._connects + 1,
             resent=self._resent,
         )
+        guard = None if self._way is None else self._way.guard
+        return may and (guard is None or loss is Loss.STALE or guard.may_retry())
 
     def _try(self, loss: Loss, other: Way, why: str) -> None:
         way = self._way
         assert way is not None
         way.load.active -= 1
+        if way.guard is not None and loss is not Loss.STALE:
+            way.guard.ended(Outcome.RESET.status, self._serving.registry.now)
+            other = retried(other)
         if self._span is not None:
             self._span.retried(perf_counter(), why, way.host, way.port)
         if loss is Loss.NOT_SENT:
@@ -603,6 +611,8 @@ class Downstream(Exchange):
         way, self._way = self._way, None
         assert way is not None
         way.load.active -= 1
+        if way.guard is not None:
+            way.guard.ended(outcome.status, self._serving.registry.now)
         self._answer(Refusal(failed(outcome), way.series))
 
     def _give_up(self) -> None:
@@ -711,6 +721,8 @@ class Downstream(Exchange):
         way, self._way = self._way, None
         if way is not None:
             way.load.active -= 1
+            if way.guard is not None and not reason:
+                way.guard.ended(status, self._serving.registry.now)
             now = perf_counter()
             uploaded = 0 if self._body is None else self._uploaded
             downloaded = self._downloaded if self._answered else 0

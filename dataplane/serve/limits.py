@@ -19,6 +19,8 @@ class Limits:
     """For the controller's answer to the first use of a destination."""
     request_head: float = 15.0
     """From the first byte of a request's head to its last."""
+    pending: float = 15.0
+    """For one of the connections that a Service's circuit breaker allows."""
     connect: float = 3.0
     """TCP connect and TLS handshake with a server together."""
     response: float = 300.0

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Final
 
 from dataplane.core.outbound import Router
+from dataplane.serve import breaking
 from dataplane.serve.datagrams import Intercepted, Listener, Replies
 from dataplane.serve.gate import Serving
 from dataplane.serve.handshakes import Handshakes
@@ -120,7 +121,10 @@ async def start(
     )
     own = frozenset((host, port) for host in (settings.pod_ip, "127.0.0.1", "localhost") for port in ports)
     # Balancing needs spread, not secrecy.
-    router = Router(state.cluster, random.random)
+    breakers = breaking.make(serving, settings.workers)
+    router = Router(state.cluster, random.random, breakers)
+    breaking.follow(state, router, breakers)
+    breaking.register(telemetry, breakers)
     outbound = Outbound(serving, state, router, peers, telemetry, own, original)
     common = UdpCommon(UdpCounters(telemetry), settings.udp_idle_seconds)
     inbound = Inbound(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
 from dataplane.core.balance import Ceiling
+from dataplane.core.breaker import Breaker, Entry, Kind, Lease, Member, Waiting
 from dataplane.core.inbound import spoken_as
 from dataplane.core.openings import First, Openings
 from dataplane.core.outbound import NoRoute, Plan, Router
@@ -31,6 +32,7 @@ from dataplane.telemetry import HttpSeries, Labels, Telemetry
 from dataplane.wire.authority import Authority, parse_authority, split_absolute
 from dataplane.wire.errors import BadMessage
 from dataplane.wire.http1 import RequestHead
+from dataplane.wire.http2.heads import StreamRequest
 from smi.policy.path import BadTarget, normalise_target
 from smi.policy.snapshot import Protocol
 
@@ -63,6 +65,8 @@ class Outbound:
         self._own = own
         self._original = original
         self._ways: dict[Plan, Way] = {}
+        self._stream_ways: dict[Plan, Way] = {}
+        """Those of HTTP/2 requests to clusters with a circuit breaker, which are counted in another way."""
         self._ceiling = Ceiling(serving.limits.requests_outbound, router.active)
         self.waiting = Hold(serving, state, router)
         self._names = ServerNames(telemetry, "outbound")
@@ -131,8 +135,11 @@ class Outbound:
             plan: Plan | NoRoute = self._router.direct(to.host, to.port)
         else:
             plan = self._router.plan(target, None)
-        if isinstance(plan, Plan) and self._too_many(plan):
-            return NoRoute(Outcome.OVERFLOW, "", plan.service, plan.backend)
+        if isinstance(plan, Plan):
+            guard = plan.guard
+            refused = guard is not None and guard.breaker.enter(Kind.OPAQUE) is not Entry.PASS
+            if refused or self._too_many(plan):
+                return NoRoute(Outcome.OVERFLOW, "", plan.service, plan.backend)
         return plan
 
     def relay(self, transport: asyncio.Transport, to: Authority, target: Target, data: bytes) -> None:
@@ -164,7 +171,18 @@ class Outbound:
 
     def connect(self, tunnel: Tunnel, plan: Plan, to: Authority) -> None:
         """Begin to give a tunnel its server."""
-        self.serving.tasks.start("connect", self._connect(tunnel, plan, to))
+        if plan.guard is None:
+            self.serving.tasks.start("connect", self._connect(tunnel, plan, to))
+        else:
+            lease = plan.guard.lease(Kind.OPAQUE)
+            lease.active += 1  # until the tunnel itself counts, on whichever endpoint it gets
+            self.serving.tasks.start("connect", self._connect_guarded(tunnel, plan, to, lease))
+
+    async def _connect_guarded(self, tunnel: Tunnel, plan: Plan, to: Authority, lease: Lease) -> None:
+        try:
+            await self._connect(tunnel, plan, to)
+        finally:
+            lease.active -= 1
 
     async def _connect(self, tunnel: Tunnel, plan: Plan, to: Authority) -> None:
         """Connect a tunnel, to another endpoint if the first cannot be reached."""
@@ -177,6 +195,8 @@ class Outbound:
                 await self._peers.connect(current, lambda: tunnel.server)
             except ConnectFailed as failure:
                 avoid(current.load, self.serving.limits.suspect)
+                if current.guard is not None:
+                    current.guard.ended(Outcome.CONNECT_FAILED.status, self.serving.registry.now)
                 outcome = failure.outcome
                 tried.append(current)
                 other = self._router.another(plan, tried) if plan.cluster else None
@@ -187,7 +207,11 @@ class Outbound:
                 current = other
             else:
                 current.load.suspect = False
-                tunnel.weigh_on(current.load)
+                if current.guard is None:
+                    tunnel.weigh_on(current.load)
+                else:
+                    current.guard.ended(200, self.serving.registry.now)
+                    tunnel.weigh_on(current.guard.lease(Kind.OPAQUE))
                 return
         tunnel.failed(outcome.reason)
 
@@ -207,9 +231,12 @@ class Outbound:
             target = await self.state.require(to.key, self.serving.limits.lookup)
         except NotKnown as unknown:
             return self.refuse(failed(Outcome.UNKNOWN, str(unknown)))
-        return self._route(head, to, target)
+        decision = self._route(head, to, target)
+        return await decision if isinstance(decision, Coroutine) else decision
 
-    def _route(self, head: RequestHead, to: Authority, target: Target) -> Way | Refusal:
+    def _route(
+        self, head: RequestHead, to: Authority, target: Target
+    ) -> Decision | Coroutine[Any, Any, Decision]:
         if target.destination.cluster is None:
             if (to.host, to.port) in self._own:
                 return self.refuse(failed(Outcome.LOOP))
@@ -220,9 +247,52 @@ class Outbound:
         if isinstance(plan, NoRoute):
             series = self._telemetry.http_series(*_nowhere(plan))
             return Refusal(failed(plan.outcome, plan.detail), series)
+        if plan.guard is not None:
+            return self._guarded(plan, plan.guard, isinstance(head, StreamRequest))
         way = self._ways.get(plan) or self._way(plan)
         if self._too_many(plan):
             return Refusal(failed(Outcome.OVERFLOW), way.series)
+        return way
+
+    def _guarded(self, plan: Plan, guard: Member, stream: bool) -> Decision | Coroutine[Any, Any, Decision]:
+        """The same where a circuit breaker has a say."""
+        way = self._way(plan, stream)
+        breaker = guard.breaker
+        if self._too_many(plan):
+            return Refusal(failed(Outcome.OVERFLOW), way.series)
+        entry = breaker.enter(Kind.STREAM if stream else Kind.REQUEST)
+        if entry is Entry.PASS:
+            return way
+        if entry is Entry.WAIT:
+            return self._wait_for_turn(way, guard.lease(Kind.REQUEST), breaker)
+        return _overflow(breaker, entry, way)
+
+    def _wait_for_turn(self, way: Way, lease: Lease, breaker: Breaker) -> Coroutine[Any, Any, Decision]:
+        """Stand in line at once, and wait there for one of the connections a breaker allows."""
+        turn: asyncio.Future[None] = self.serving.loop.create_future()
+
+        def go() -> None:
+            if turn.done():  # too late: it is about to leave
+                lease.active -= 1
+            else:
+                turn.set_result(None)
+
+        waiting = Waiting(lease, go)
+        breaker.wait(waiting)
+        return self._turn(way, breaker, waiting, turn)
+
+    async def _turn(
+        self, way: Way, breaker: Breaker, waiting: Waiting, turn: asyncio.Future[None]
+    ) -> Decision:
+        try:
+            async with asyncio.timeout(self.serving.limits.pending):
+                await turn
+        except TimeoutError:
+            return _overflow(breaker, Entry.CONNECTIONS, way)
+        finally:
+            breaker.leave(waiting)
+            if turn.done() and not turn.cancelled():
+                waiting.lease.active -= 1  # whoever gets the way counts on it at once, or has gone
         return way
 
     def _too_many(self, plan: Plan) -> bool:
@@ -235,7 +305,8 @@ class Outbound:
         if plan is None or not plan.cluster:
             return None
         other = self._router.another(plan, [one.plan for one in tried if one.plan is not None])
-        return None if other is None else self._way(other)
+        stream = way.guard is not None and way.guard.kind is Kind.STREAM
+        return None if other is None else self._way(other, stream)
 
     def hold(
         self, head: RequestHead, to: Authority, way: Way, tried: Sequence[Way], turn: int
@@ -259,22 +330,26 @@ class Outbound:
         """Counts CONNECT requests."""
         return self._telemetry.http_series("outbound", "", "", "")
 
-    def _way(self, plan: Plan) -> Way:
-        way = self._ways.get(plan)
+    def _way(self, plan: Plan, stream: bool = False) -> Way:
+        """The way to an endpoint. `stream`: for HTTP/2 requests, if somebody counts them apart."""
+        ways = self._stream_ways if stream else self._ways
+        way = ways.get(plan)
         if way is None:
-            identity = plan.endpoint.identity
+            guard = plan.guard
+            lease = None if guard is None else guard.lease(Kind.STREAM if stream else Kind.REQUEST)
             way = Way(
                 self._peers.lane(plan),
                 self._telemetry.http_series(*_labels(plan)),
-                plan.load,
+                plan.load if lease is None else lease,
                 plan,
                 drop=_FOR_A_PROXY,
-                to_peer=identity is not None,
+                to_peer=plan.endpoint.identity is not None,
+                guard=lease,
             )
             if plan.cluster:  # prepared by the router, and so asked for again
-                if len(self._ways) >= _MAX_WAYS:
-                    self._ways.clear()
-                self._ways[plan] = way
+                if len(ways) >= _MAX_WAYS:
+                    ways.clear()
+                ways[plan] = way
         return way
 
 
@@ -323,6 +398,14 @@ class _Sides:
     def _now(self) -> Target:
         """What is behind the address by now: a silent client may have been listened to for long."""
         return self._outbound.state.lookup(self._to.key) or self._target
+
+
+def _overflow(breaker: Breaker, entry: Entry, way: Way) -> Refusal:
+    """A circuit breaker does not let it through."""
+    service, _, port = breaker.key.rpartition(":")
+    most = next((most for level, _, most in breaker.levels() if level is entry), 0)
+    detail = f"{entry.value}={most} of Service {service} is reached on port {port}"
+    return Refusal(failed(Outcome.OVERFLOW, detail), way.series)
 
 
 def _labels(plan: Plan) -> Labels:
