@@ -767,7 +767,12 @@ class Downstream(Exchange):
             self._observe_on(self._way.series, status, reason)
 
     def _observe_on(self, series: HttpSeries, status: int, reason: str) -> None:
-        series.observe(status, reason, perf_counter() - self._started)
+        """An exchange that becomes a tunnel is counted and shown when it does."""
+        took = perf_counter() - self._started
+        series.observe(status, reason, took)
+        tap = self._serving.tap
+        if tap.active:
+            tap.see(series, self._head, status, reason, "", took)
 
 
 def _not_counted(_sent: int, _received: int, _reason: str) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 
+from dataplane.accesslog import AccessLog
+from dataplane.tap import TapFilter
+from smi.names import AccessLogging
 from smi.policy.snapshot import Protocol
 from tests.dataplane.serve.http import DEADLINE, Echo, get, read_message
-from tests.dataplane.serve.mesh import API, Mesh, match, routes, two_hops
+from tests.dataplane.serve.mesh import API, Mesh, Pod, match, routes, two_hops
 from tests.dataplane.waiting import until
 
 WEBSOCKET = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: x")
@@ -43,6 +47,42 @@ async def test_websocket_becomes_a_tunnel(net: Mesh) -> None:
     await until(lambda: web.running.connections == api.running.connections == 0)
     assert web.count("outbound") == api.count("inbound") == {(101, ""): 1}
     assert sum(load.active for load in web.loads()) == 0
+
+
+def shown(pod: Pod) -> list[tuple[str, str, int, str]]:
+    """(method, path, status, service) of all that a tap has taken."""
+    ((_, requests, dropped),) = pod.tap.collect()
+    assert dropped == 0
+    return [(one["method"], one["path"], one["status"], one["service"]) for one in requests]
+
+
+async def test_who_looks_on_sees_it_switch(net: Mesh) -> None:
+    web, api = await two_hops(net, switching)
+    for pod in (web, api):
+        pod.tap.start("t", TapFilter(), 60, 10)
+    client = await net.client(web.outbound)
+    client.send(get(API, "/chat?token=1", *WEBSOCKET))
+    assert (await client.receive()).status == 101
+    assert await client.read(7) == b"\x81\x05hello"
+    assert shown(web) == [("GET", "/chat", 101, "shop/api")]
+    assert shown(api) == [("GET", "/chat", 101, "")]
+
+
+async def test_who_looks_on_sees_connect_and_what_comes_through_it(net: Mesh) -> None:
+    web, _ = await two_hops(net, Echo(), protocol=Protocol.DETECT)
+    log = AccessLog(AccessLogging("json"), lambda: 0.0, lambda: 0.0)
+    web.tap.log = log
+    web.tap.start("t", TapFilter(), 60, 10)
+    client = await net.client(web.outbound)
+    head = f"CONNECT {API} HTTP/1.1\r\nHost: {API}\r\n\r\n".encode()
+    assert (await client.ask(head, head_only=True)).status == 200
+    assert (await client.ask(b"GET /items HTTP/1.1\r\nHost: whatever\r\n\r\n")).status == 200
+    assert shown(web) == [("CONNECT", API, 200, ""), ("GET", "/items", 200, "shop/api")]
+    lines = [json.loads(line) for line in log.take().splitlines()]
+    assert [(line["method"], line["authority"], line["status"]) for line in lines] == [
+        ("CONNECT", API, 200),
+        ("GET", "whatever", 200),
+    ]
 
 
 async def test_upgrade_needs_permission_like_any_request(net: Mesh) -> None:
