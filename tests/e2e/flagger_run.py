@@ -1,25 +1,26 @@
 """A stand-in for Flagger 1.44: the API calls of a canary run, in Flagger's order, over plain HTTPS.
 
-Order and bodies are those of fluxcd/flagger (pkg/controller/scheduler.go, pkg/canary, pkg/router). What
-Flagger asks Prometheus is a function here, `analyse`; `tests/e2e/flagger.py` has the queries. Not played:
-the config tracker, HPAs, webhooks, mirroring, A/B tests, the leader's lease.
+Order and bodies are those of fluxcd/flagger (pkg/controller/scheduler*.go, webhook.go, finalizer.go and
+pkg/router); the workloads are in `flagger_targets`. What Flagger asks Prometheus is a function here,
+`analyse`; `tests/e2e/flagger.py` has the queries. Not played: mirroring (SMI has none), alerts, the
+leader's lease.
 """
 
 from __future__ import annotations
 
 import json
+import urllib.error
+import urllib.request
 import uuid
 from collections.abc import Callable, Mapping
-from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from hashlib import sha256
 from typing import Any, Final
 
-from tests.localmesh.kube_kit import Kube
+from tests.e2e.flagger_api import MERGE, Api, RefusedError, controller_reference
+from tests.e2e.flagger_targets import Target, digest, target_of
 
-MERGE: Final = "application/merge-patch+json"
 SPLIT_VERSIONS: Final = {
     "smi:v1alpha1": "v1alpha1",
     "smi:v1alpha2": "v1alpha2",
@@ -48,67 +49,24 @@ spec:
 
 
 class Phase(StrEnum):
-    """Flagger's phases that a weighted canary goes through."""
+    """Flagger's phases."""
 
     NEW = ""
     INITIALIZING = "Initializing"
     INITIALIZED = "Initialized"
+    WAITING = "Waiting"
     PROGRESSING = "Progressing"
+    WAITING_PROMOTION = "WaitingPromotion"
     PROMOTING = "Promoting"
     FINALISING = "Finalising"
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
+    TERMINATING = "Terminating"
 
 
-UNDER_WAY: Final = frozenset({Phase.PROGRESSING, Phase.PROMOTING, Phase.FINALISING})
-
-
-class RefusedError(AssertionError):
-    """The API server did not do what Flagger asked; the text holds the request and the Status."""
-
-
-@dataclass
-class Api:
-    """One namespace's objects by path; remembers every write."""
-
-    kube: Kube
-    namespace: str
-    writes: list[str] = field(default_factory=list)
-    """`verb plural/name`, in order; what only tells people (events, the Canary's status) is left out."""
-
-    def path(self, group_version: str, plural: str, name: str = "") -> str:
-        root = "/api/v1" if group_version == "v1" else f"/apis/{group_version}"
-        return f"{root}/namespaces/{self.namespace}/{plural}" + (f"/{name}" if name else "")
-
-    def send(self, method: str, path: str, body: Any = None, kind: str = "application/json") -> Any:
-        """The answered object; None for 404 to a GET. Raises RefusedError for any other refusal."""
-        code, answer = self.kube.call(method, path, body, kind)
-        if code == 404 and method == "GET":
-            return None
-        if code >= 300:
-            raise RefusedError(f"{method} {path}: {code} {answer.decode(errors='replace')}")
-        if method != "GET" and not path.endswith(("/status", "/events")):
-            where = f"{path}/{body['metadata']['name']}" if method == "POST" else path
-            self.writes.append(f"{method} {'/'.join(where.split('/')[-2:])}")
-        return json.loads(answer)
-
-    def required(self, path: str) -> Any:
-        found = self.send("GET", path)
-        if found is None:
-            raise RefusedError(f"GET {path}: 404, Flagger gives up here")
-        return found
-
-
-def controller_reference(owner: Mapping[str, Any]) -> dict[str, Any]:
-    """As metav1.NewControllerRef writes it."""
-    return {
-        "apiVersion": owner["apiVersion"],
-        "kind": owner["kind"],
-        "name": owner["metadata"]["name"],
-        "uid": owner["metadata"]["uid"],
-        "controller": True,
-        "blockOwnerDeletion": True,
-    }
+ANALYSED: Final = frozenset({Phase.PROGRESSING, Phase.WAITING_PROMOTION})
+UNDER_WAY: Final = ANALYSED | {Phase.PROMOTING, Phase.FINALISING}
+FINALIZER: Final = "finalizer.flagger.app"
 
 
 def written_weight(version: str, weight: int) -> int | str:
@@ -175,9 +133,22 @@ def _but_weights(spec: Mapping[str, Any]) -> Any:
     return spec["service"], [one["service"] for one in spec["backends"]], spec.get("matches")
 
 
+def call_hook(url: str, payload: Mapping[str, Any]) -> bool:
+    """POST as Flagger's webhooks do; whether the answer is 202 or less."""
+    request = urllib.request.Request(
+        url, json.dumps(payload).encode(), {"Content-Type": "application/json"}, method="POST"
+    )
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=60) as answer:
+            return int(answer.status) <= 202
+    except urllib.error.HTTPError:
+        return False
+
+
 @dataclass
 class FlaggerRun:
-    """Flagger's care of one Canary whose target is a Deployment; `advance` is one tick."""
+    """Flagger's care of one Canary, which has its target's name; `advance` is one tick."""
 
     api: Api
     name: str
@@ -190,6 +161,12 @@ class FlaggerRun:
         if code != 200 or int(json.loads(version)["minor"].rstrip("+")) < 11:
             raise RefusedError(f"GET /version: {code} {version!r}, Flagger wants 1.11 or newer")
         self.api.required("/apis/flagger.app/v1beta1/canaries?limit=1")
+        canary = self._canary()
+        if canary["spec"].get("revertOnDeletion") and FINALIZER not in canary["metadata"].get(
+            "finalizers", ()
+        ):
+            canary["metadata"]["finalizers"] = [*canary["metadata"].get("finalizers", ()), FINALIZER]
+            self.api.send("PUT", self._path(), canary)
         if self.phase() is Phase.NEW:
             self._set_status(phase=Phase.INITIALIZING)
 
@@ -200,121 +177,211 @@ class FlaggerRun:
         """One tick; returns what it did or waits for, in a few words."""
         canary = self._canary()
         status, phase = canary.get("status") or {}, _phase(canary)
-        target = self._deployment(self.name)
+        target = target_of(self.api, canary)
         router = SplitRouter(self.api, SPLIT_VERSIONS[canary["spec"]["provider"]], self.name, canary)
         self._reconcile_service(canary, f"{self.name}-canary", self.name)
-        self._reconcile_service(canary, f"{self.name}-primary", f"{self.name}-primary")
-        self._create_primary(canary, target)
+        self._reconcile_service(canary, f"{self.name}-primary", target.primary)
+        target.create_primary(canary)
         initial = phase in (Phase.NEW, Phase.INITIALIZING)
-        if initial and (waits := self._not_ready(f"{self.name}-primary")):
+        if initial and (waits := target.waits(target.primary)):
             return waits
-        self._reconcile_service(canary, self.name, f"{self.name}-primary")
+        target.reconcile_autoscaler(canary, initial=True)
+        self._reconcile_service(canary, self.name, target.primary)
         if initial:
-            self._scale(0)
+            target.scale_to_zero()
         router.reconcile()
-        revision = _revision(target)
         if initial:
-            self._set_status(
-                phase=Phase.INITIALIZED, lastAppliedSpec=revision, lastPromotedSpec=revision, canaryWeight=0
-            )
+            self._sync_status(target, Phase.INITIALIZED, promoted=True)
             return self._tell("Normal", "Initialization done!")
-        known = (status.get("lastAppliedSpec"), status.get("lastPromotedSpec"))
-        if phase not in UNDER_WAY and revision in known:
+        if phase not in UNDER_WAY and phase is not Phase.WAITING and not _changed(target, status):
             return "no new revision"
-        if waits := self._not_ready(f"{self.name}-primary"):
+        if waits := target.waits(target.primary):
             return waits
-        primary_weight, canary_weight = router.routes()
+        weights = router.routes()
         if phase not in UNDER_WAY:
-            self._tell("Normal", f"New revision detected! Scaling up {self.name}")
-            primary = self._deployment(f"{self.name}-primary")
-            self._scale(target["spec"].get("replicas") or primary["spec"]["replicas"])
-            self._set_status(
-                phase=Phase.PROGRESSING, lastAppliedSpec=revision, canaryWeight=0, failedChecks=0
-            )
-            return "scaled up"
-        if phase is Phase.PROGRESSING and revision != status["lastAppliedSpec"]:
+            return self._begin(canary, target)
+        if phase in ANALYSED and _changed(target, status):
             router.set_routes(TOTAL_WEIGHT, 0)
-            self._set_status(lastAppliedSpec=revision, canaryWeight=0, failedChecks=0)
+            self._sync_status(target, Phase.PROGRESSING)
             return self._tell("Normal", "New revision detected! Restarting analysis")
-        if waits := self._not_ready(self.name):
+        if waits := target.waits(self.name):
             return waits
-        return self._shift(canary, status, phase, router, primary_weight, canary_weight)
-
-    def _shift(
-        self,
-        canary: Mapping[str, Any],
-        status: Mapping[str, Any],
-        phase: Phase,
-        router: SplitRouter,
-        primary_weight: int,
-        canary_weight: int,
-    ) -> str:
-        analysis = canary["spec"]["analysis"]
-        failed = status.get("failedChecks", 0)
+        if phase in ANALYSED and self._hooks(canary, "rollback", any_of=True):
+            return self._roll_back(canary, target, router)
         if phase is Phase.PROMOTING:
-            router.set_routes(TOTAL_WEIGHT, 0)
-            self._set_status(phase=Phase.FINALISING)
-            return self._tell("Normal", "Routing all traffic to primary")
+            target.reconcile_autoscaler(canary, initial=False)
+            return self._shift_to_primary(canary, router, *weights)
         if phase is Phase.FINALISING:
-            self._scale(0)
+            target.scale_to_zero()
             self._set_status(
                 phase=Phase.SUCCEEDED, canaryWeight=0, lastPromotedSpec=status["lastAppliedSpec"]
             )
+            self._hooks(canary, "post-rollout", Phase.SUCCEEDED)
             return self._tell("Normal", f"Promotion completed! Scaling down {self.name}")
+        return self._analyse(canary, target, router, *weights)
+
+    def finalize(self) -> None:
+        """Undo everything because the Canary is being deleted, then let it go."""
+        canary = self._canary()
+        target = target_of(self.api, canary)
+        self._set_status(phase=Phase.TERMINATING)
+        target.scale_from_zero()
+        if waits := target.waits(self.name):
+            raise RefusedError(f"finalizing: {waits}")
+        canary = self._canary()
+        canary["metadata"]["finalizers"] = [
+            one for one in canary["metadata"]["finalizers"] if one != FINALIZER
+        ]
+        self.api.send("PUT", self._path(), canary)
+
+    # --- from revision to revision ----------------------------------------------------------------------
+
+    def _begin(self, canary: Mapping[str, Any], target: Target) -> str:
+        phase = _phase(canary)
+        if not self._hooks(canary, "confirm-rollout", phase):
+            if phase is Phase.WAITING:
+                return "waiting for approval"
+            self._set_status(phase=Phase.WAITING)
+            return self._tell("Warning", f"Halt {self.name} advancement waiting for approval")
+        self._tell("Normal", f"New revision detected! Scaling up {self.name}")
+        target.scale_from_zero()
+        self._sync_status(target, Phase.PROGRESSING)
+        return "scaled up"
+
+    def _analyse(
+        self, canary: Mapping[str, Any], target: Target, router: SplitRouter, primary: int, weight: int
+    ) -> str:
+        analysis, status = canary["spec"]["analysis"], canary["status"]
+        failed, iterations = status.get("failedChecks", 0), status.get("iterations", 0)
         if failed >= analysis["threshold"]:
-            router.set_routes(TOTAL_WEIGHT, 0)
-            self._scale(0)
-            self._set_status(phase=Phase.FAILED, canaryWeight=0)
-            return self._tell("Warning", f"Canary failed! Scaling down {self.name}")
-        if canary_weight and not self.analyse(canary_weight):
+            return self._roll_back(canary, target, router)
+        if weight == 0 and iterations == 0:
+            fine = self._hooks(canary, "pre-rollout")
+        else:
+            fine = self._hooks(canary, "rollout") and self.analyse(weight)
+        if not fine:
             self._set_status(failedChecks=failed + 1)
             return self._tell("Warning", f"Halt {self.name} advancement")
-        if canary_weight < analysis["maxWeight"]:
-            weight = min(canary_weight + analysis["stepWeight"], TOTAL_WEIGHT)
-            router.set_routes(max(primary_weight - analysis["stepWeight"], 0), weight)
-            self._set_status(canaryWeight=weight)
-            return self._tell("Normal", f"Advance {self.name} canary weight {weight}")
-        self._promote()
+        if analysis.get("iterations"):
+            return self._iterate(canary, target, router, iterations)
+        step = analysis["stepWeight"]
+        if not self._hooks(canary, "confirm-traffic-increase"):
+            return self._tell(
+                "Warning", f"Halt {self.name} advancement waiting for traffic increase approval"
+            )
+        if weight < analysis["maxWeight"]:
+            raised = min(weight + step, TOTAL_WEIGHT)
+            router.set_routes(max(primary - step, 0), raised)
+            self._set_status(canaryWeight=raised)
+            return self._tell("Normal", f"Advance {self.name} canary weight {raised}")
+        return self._promote(canary, target)
+
+    def _iterate(self, canary: Mapping[str, Any], target: Target, router: SplitRouter, done: int) -> str:
+        """A/B (with a match, which SMI routers do not write) and blue/green: so many checks, all at once."""
+        analysis = canary["spec"]["analysis"]
+        wanted, blue_green = analysis["iterations"], not analysis.get("match")
+        if done < wanted:
+            if not blue_green:
+                router.set_routes(0, TOTAL_WEIGHT)
+            self._set_status(iterations=done + 1)
+            return self._tell("Normal", f"Advance {self.name} canary iteration {done + 1}/{wanted}")
+        if blue_green and done == wanted:
+            if waits := self._confirm_promotion(canary):
+                return waits
+            router.set_routes(0, TOTAL_WEIGHT)
+            self._set_status(iterations=done + 1)
+            return self._tell("Normal", "Routing all traffic to canary")
+        return self._promote(canary, target)
+
+    def _confirm_promotion(self, canary: Mapping[str, Any]) -> str:
+        if self._hooks(canary, "confirm-promotion"):
+            return ""
+        if _phase(canary) is Phase.WAITING_PROMOTION:
+            return "waiting for promotion approval"
+        self._set_status(phase=Phase.WAITING_PROMOTION)
+        return self._tell("Warning", f"Halt {self.name} advancement waiting for promotion approval")
+
+    def _promote(self, canary: Mapping[str, Any], target: Target) -> str:
+        if waits := self._confirm_promotion(canary):
+            return waits
+        self._tell("Normal", f"Copying {self.name} template spec to {target.primary}")
+        target.promote(canary)
         self._set_status(phase=Phase.PROMOTING)
-        return self._tell("Normal", f"Copying {self.name} template spec to {self.name}-primary")
+        return f"Copying {self.name}"
+
+    def _shift_to_primary(
+        self, canary: Mapping[str, Any], router: SplitRouter, primary: int, weight: int
+    ) -> str:
+        step = canary["spec"]["analysis"].get("stepWeightPromotion", TOTAL_WEIGHT)
+        primary, weight = min(primary + step, TOTAL_WEIGHT), max(weight - step, 0)
+        router.set_routes(primary, weight)
+        if primary == TOTAL_WEIGHT:
+            self._set_status(phase=Phase.FINALISING)
+            return self._tell("Normal", "Routing all traffic to primary")
+        self._set_status(canaryWeight=weight)
+        return self._tell("Normal", f"Advance {self.name} primary weight {primary}")
+
+    def _roll_back(self, canary: Mapping[str, Any], target: Target, router: SplitRouter) -> str:
+        router.set_routes(TOTAL_WEIGHT, 0)
+        target.scale_to_zero()
+        self._sync_status(target, Phase.FAILED)
+        self._hooks(canary, "post-rollout", Phase.FAILED)
+        return self._tell("Warning", f"Canary failed! Scaling down {self.name}")
+
+    def _hooks(
+        self,
+        canary: Mapping[str, Any],
+        kind: str,
+        phase: Phase = Phase.PROGRESSING,
+        *,
+        any_of: bool = False,
+    ) -> bool:
+        """Call the webhooks of one kind until one says no (or, `any_of`, one says yes)."""
+        status = canary.get("status") or {}
+        for hook in canary["spec"]["analysis"].get("webhooks", ()):
+            if hook.get("type", "rollout") != kind:
+                continue
+            payload = {
+                "name": self.name,
+                "namespace": self.api.namespace,
+                "phase": phase,
+                "checksum": digest([status.get("trackedConfigs"), status.get("lastAppliedSpec")]),
+                "metadata": hook.get("metadata"),
+            }
+            if call_hook(hook["url"], payload) is any_of:
+                return any_of
+        return not any_of
+
+    # --- objects ------------------------------------------------------------------------------------------
+
+    def _path(self) -> str:
+        return self.api.path("flagger.app/v1beta1", "canaries", self.name)
 
     def _canary(self) -> Any:
-        return self.api.required(self.api.path("flagger.app/v1beta1", "canaries", self.name))
+        return self.api.required(self._path())
+
+    def _sync_status(self, target: Target, phase: Phase, *, promoted: bool = False) -> None:
+        """Begin anew with the target as it is now."""
+        revision = target.revision()
+        changes: dict[str, Any] = {"lastPromotedSpec": revision} if promoted else {}
+        self._set_status(
+            phase=phase,
+            lastAppliedSpec=revision,
+            trackedConfigs=target.configs(),
+            canaryWeight=0,
+            failedChecks=0,
+            iterations=0,
+            **changes,
+        )
 
     def _set_status(self, **changes: Any) -> None:
         """PUT of the status subresource."""
-        path = self.api.path("flagger.app/v1beta1", "canaries", self.name)
-        found = self.api.required(path)
+        found = self._canary()
         stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         found["status"] = {**(found.get("status") or {}), **changes, "lastTransitionTime": stamp}
-        kept = self.api.send("PUT", f"{path}/status", found)["status"]
+        kept = self.api.send("PUT", f"{self._path()}/status", found)["status"]
         if kept != found["status"]:
             raise RefusedError(f"status of {self.name}: wrote {found['status']}, kept {kept}")
-
-    def _deployment(self, name: str) -> Any:
-        return self.api.required(self.api.path("apps/v1", "deployments", name))
-
-    def _scale(self, replicas: int) -> None:
-        path = self.api.path("apps/v1", "deployments", self.name)
-        self.api.send("PATCH", path, {"spec": {"replicas": replicas}}, MERGE)
-
-    def _not_ready(self, name: str) -> str:
-        """What Flagger waits for on this Deployment, "" when it is ready (deployment_ready.go)."""
-        deployment = self._deployment(name)
-        status, replicas = deployment["status"], deployment["spec"]["replicas"]
-        if deployment["metadata"]["generation"] > status.get("observedGeneration", 0):
-            return f"{name}: its generation is not observed"
-        conditions = {one["type"]: one for one in status.get("conditions", ())}
-        if conditions.get("Progressing", {}).get("reason") == "ProgressDeadlineExceeded":
-            raise RefusedError(f"{name} exceeded its progress deadline: {status}")
-        updated = status.get("updatedReplicas", 0)
-        if updated < replicas:
-            return f"{name}: {updated} of {replicas} replicas are updated"
-        if status.get("replicas", 0) > updated:
-            return f"{name}: old replicas are to terminate"
-        if status.get("availableReplicas", 0) < updated:
-            return f"{name}: not all updated replicas are available"
-        return ""
 
     def _reconcile_service(self, canary: Mapping[str, Any], name: str, app: str) -> None:
         """Create, or update where ports, selector, labels or annotations differ from what is wanted."""
@@ -343,41 +410,6 @@ class FlaggerRun:
             spec |= {"ports": ports, "selector": {"app": app}}
             meta |= {"labels": {"app": name}, "annotations": {}}
             self.api.send("PUT", self.api.path("v1", "services", name), found)
-
-    def _create_primary(self, canary: Mapping[str, Any], target: Mapping[str, Any]) -> None:
-        name = f"{self.name}-primary"
-        if self.api.send("GET", self.api.path("apps/v1", "deployments", name)) is not None:
-            return
-        body = {
-            "apiVersion": "apps/v1",
-            "kind": "Deployment",
-            "metadata": {
-                "name": name,
-                "namespace": self.api.namespace,
-                "creationTimestamp": None,
-                "labels": {"app": name},
-                "annotations": target["metadata"].get("annotations", {}),
-                "ownerReferences": [controller_reference(canary)],
-            },
-            "spec": {
-                **_rollout_settings(target),
-                "replicas": target["spec"].get("replicas") or 1,
-                "selector": {"matchLabels": {"app": name}},
-                "template": _primary_template(target, name),
-            },
-            "status": {},
-        }
-        self.api.send("POST", self.api.path("apps/v1", "deployments"), body)
-
-    def _promote(self) -> None:
-        target, primary = self._deployment(self.name), self._deployment(f"{self.name}-primary")
-        name = primary["metadata"]["name"]
-        primary["spec"] |= _rollout_settings(target) | {
-            "replicas": target["spec"]["replicas"],
-            "template": _primary_template(target, name),
-        }
-        primary["metadata"] |= {"annotations": {}, "labels": {"app": name}}
-        self.api.send("PUT", self.api.path("apps/v1", "deployments", name), primary)
 
     def _tell(self, kind: str, text: str) -> str:
         """POST an event, as client-go's recorder does."""
@@ -414,23 +446,10 @@ def _phase(canary: Mapping[str, Any]) -> Phase:
     return Phase((canary.get("status") or {}).get("phase", ""))
 
 
-def _revision(target: Mapping[str, Any]) -> str:
-    """Hash of the pod template as it was read: it changes when, and only when, a user changed it."""
-    return sha256(json.dumps(target["spec"]["template"], sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _rollout_settings(target: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("progressDeadlineSeconds", "minReadySeconds", "revisionHistoryLimit", "strategy")
-    return {name: target["spec"][name] for name in names if name in target["spec"]}
-
-
-def _primary_template(target: Mapping[str, Any], app: str) -> dict[str, Any]:
-    """The target's pods under the primary's label, with an id that makes every promotion a rollout."""
-    template: dict[str, Any] = deepcopy(target["spec"]["template"])
-    meta = template["metadata"]
-    meta["labels"] = {**meta.get("labels", {}), "app": app}
-    meta["annotations"] = {**meta.get("annotations", {}), "flagger-id": str(uuid.uuid4())}
-    return template
+def _changed(target: Target, status: Mapping[str, Any]) -> bool:
+    """A template that is neither the one analysed last nor the one that serves, or other configuration."""
+    known = (status.get("lastAppliedSpec"), status.get("lastPromotedSpec"))
+    return target.revision() not in known or target.configs() != (status.get("trackedConfigs") or {})
 
 
 @dataclass

@@ -10,7 +10,8 @@ import pytest
 
 from conformance.expect import judge_shares
 from tests.e2e import flagger_run
-from tests.e2e.flagger_run import Api, ArgoRouter, FlaggerRun, Phase, SplitRouter
+from tests.e2e.flagger_api import Api
+from tests.e2e.flagger_run import ArgoRouter, FlaggerRun, Phase, SplitRouter
 from tests.e2e.harness import NAMESPACE, Cluster, wait_for
 from tests.e2e.policies import EVERYTHING, OPEN_API, allow
 from tests.localmesh.kube_kit import Kube
