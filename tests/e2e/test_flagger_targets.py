@@ -1,4 +1,4 @@
-"""Flagger by its API calls, its other ways: configuration, autoscalers, webhooks, DaemonSets, blue/green, A/B."""
+"""Flagger by its API calls, its other ways: configuration, HPAs, webhooks, DaemonSets, blue/green, A/B."""
 
 from __future__ import annotations
 
