@@ -58,6 +58,8 @@ def _kind(
 
 
 _ALL = ("all",)
+_CONNECT = ("create", "get")
+_PROXY = ("create", "delete", "get", "patch", "update")
 _ABOUT = ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
 _EVENT_FIELDS = (
     *(f"involvedObject.{name}" for name in _ABOUT),
@@ -69,6 +71,8 @@ _EVENT_FIELDS = (
 
 _CORE = (
     _kind("", "Binding", "bindings", verbs=CREATE_ONLY),
+    # Nothing to list: the cluster has no components of its own to report. Clients still ask.
+    _kind("", "ComponentStatus", "componentstatuses", short=("cs",), cluster=True, verbs=("get", "list")),
     _kind("", "ConfigMap", "configmaps", short=("cm",)),
     _kind("", "Endpoints", "endpoints", short=("ep",)),
     _kind("", "Event", "events", short=("ev",), selectable=_EVENT_FIELDS),
@@ -111,6 +115,10 @@ _CORE = (
             Subresource("ephemeralcontainers", "Pod", _STATUS),
             Subresource("eviction", "Eviction", CREATE_ONLY, "policy", "v1"),
             Subresource("log", "Pod", ("get",)),
+            Subresource("attach", "PodAttachOptions", _CONNECT),
+            Subresource("exec", "PodExecOptions", _CONNECT),
+            Subresource("portforward", "PodPortForwardOptions", _CONNECT),
+            Subresource("proxy", "PodProxyOptions", _PROXY),
         ),
         selectable=(
             "spec.hostNetwork",
@@ -145,6 +153,7 @@ _CORE = (
         categories=_ALL,
         status=True,
         to_object=True,
+        more=(Subresource("proxy", "ServiceProxyOptions", _PROXY),),
         selectable=("spec.clusterIP", "spec.type"),
     ),
     _kind(

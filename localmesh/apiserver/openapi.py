@@ -1,4 +1,4 @@
-"""OpenAPI v3 documents, one per group and version, built when first asked for; and a stub of v2.
+"""OpenAPI v3 documents, one per group and version, and v2 made of them, built when first asked for.
 
 kubectl reads them for three things: which lists merge by which key (`apply`), whether the server checks
 fields itself (the fieldValidation parameter), and what to print for `explain`. Types come from the
@@ -22,6 +22,7 @@ from localmesh.apiserver import answers
 from localmesh.apiserver.discovery import GIT_VERSION
 from localmesh.apiserver.jsonvalue import JsonObject, dumps
 from localmesh.apiserver.negotiation import CUSTOM_PATCHES, PATCHES
+from localmesh.apiserver.openapi_v2 import encode, swagger
 from localmesh.apiserver.patch import RULES
 from localmesh.apiserver.registry import Registry, Resource
 from localmesh.apiserver.types import table
@@ -37,14 +38,8 @@ _SCALARS: Mapping[str, JsonObject] = {
     "any": {"type": "object"},
 }
 _INT_OR_STRING = frozenset({"targetPort", "port", "maxUnavailable", "maxSurge", "minAvailable"})
-_V2_JSON: JsonObject = {
-    "swagger": "2.0",
-    "info": {"title": "Kubernetes", "version": GIT_VERSION},
-    "paths": {},
-    "definitions": {},
-}
-_V2_PROTOBUF = b"\x0a\x032.0\x12\x06\x0a\x01k\x12\x01v\x42\x00"
-"""The same in protobuf: swagger (1), info (2: title, version), paths (8)."""
+_V2_PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+"""What the answer is called: old clients cannot parse the "@" of what they ask for."""
 
 
 class OpenApi:
@@ -58,9 +53,9 @@ class OpenApi:
 
     async def handle(self, request: web.BaseRequest) -> web.Response:
         path = request.path.removeprefix("/openapi/").strip("/")
-        if path == "v2":
-            return _v2(request.headers.get("Accept") or "")
         self._forget_if_stale()
+        if path == "v2":
+            return await self._v2("protobuf" in (request.headers.get("Accept") or ""))
         if path == "v3":
             others = {path: {"serverRelativeURL": url} for path, url in self._elsewhere().items()}
             return answers.respond({"paths": {**self._index(), **others}})
@@ -109,6 +104,16 @@ class OpenApi:
             found = self._hashes[path] = hashlib.sha256(dumps(parts)).hexdigest().upper()
         return found
 
+    async def _v2(self, binary: bool) -> web.Response:
+        name = "v2 protobuf" if binary else "v2"
+        body = self._documents.get(name)
+        if body is None:
+            wanted = [(self._resources(path), path.rpartition("/")[2]) for path in self._group_versions()]
+            body = await asyncio.to_thread(_v2_document, wanted, binary)
+            self._documents[name] = body
+        media_type = _V2_PROTOBUF if binary else "application/json"
+        return web.Response(body=body, content_type=media_type)
+
     async def _document(self, path: str) -> web.Response:
         body = self._documents.get(path)
         if body is None:
@@ -120,15 +125,6 @@ class OpenApi:
         response.headers["Cache-Control"] = "public"
         response.headers["Expires"] = _FOREVER
         return response
-
-
-def _v2(accept: str) -> web.Response:
-    if "protobuf" not in accept:
-        return answers.respond(_V2_JSON)
-    # Old clients cannot parse an "@" in the media type of the answer.
-    return web.Response(
-        body=_V2_PROTOBUF, content_type="application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
-    )
 
 
 # --- documents -------------------------------------------------------------------------------------
@@ -148,6 +144,13 @@ def document(resources: list[Resource], version: str) -> JsonObject:
         "paths": paths,
         "components": {"schemas": schemas},
     }
+
+
+def _v2_document(wanted: list[tuple[list[Resource], str]], binary: bool) -> bytes:
+    """Of resources and their version, as JSON or in protobuf."""
+    documents = [document(resources, version) for resources, version in wanted]
+    whole = swagger(documents, {"title": "Kubernetes", "version": GIT_VERSION})
+    return encode(whole) if binary else dumps(whole)
 
 
 def _root_schema(resource: Resource, version: str, schemas: dict[str, JsonObject]) -> str | None:

@@ -104,6 +104,27 @@ def version_priority(version: str) -> tuple[int, int, int, str]:
     return (rank, -int(major), -int(minor or 0), "")
 
 
+PREFERRED = (
+    "apiregistration.k8s.io",
+    "apps",
+    "events.k8s.io",
+    "authentication.k8s.io",
+    "authorization.k8s.io",
+    "autoscaling",
+    "batch",
+    "networking.k8s.io",
+    "policy",
+    "rbac.authorization.k8s.io",
+    "storage.k8s.io",
+    "admissionregistration.k8s.io",
+    "apiextensions.k8s.io",
+    "scheduling.k8s.io",
+    "coordination.k8s.io",
+    "discovery.k8s.io",
+)
+"""Upstream's groups in the order of their priority, which clients resolve names by."""
+
+
 @dataclass(slots=True)
 class Registry:
     """Lookup of resources; custom ones come and go with their definitions."""
@@ -136,8 +157,9 @@ class Registry:
         return [resource for resource in self if resource.group == group]
 
     def groups(self) -> list[str]:
-        """Named groups (without core), in the order they were first served."""
-        return list(dict.fromkeys(resource.group for resource in self if resource.group))
+        """Named groups (without core): upstream's own in its order of preference, then others by name."""
+        found = {resource.group for resource in self if resource.group}
+        return [group for group in PREFERRED if group in found] + sorted(found.difference(PREFERRED))
 
     def versions(self, group: str) -> list[str]:
         """Served versions of a group, preferred first."""
