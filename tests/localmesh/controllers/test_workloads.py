@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from localmesh.apiserver.api import Api
+from localmesh.apiserver.call import Propagation
 from tests.localmesh.cluster_kit import Kubelet, container, deployment, wait_until
 
 LABELS = {"app": "web"}
@@ -181,13 +184,9 @@ async def test_job_gives_up_at_its_limit_and_is_removed_after_its_time(api: Api)
     for number in (1, 2):
         await wait_until(lambda number=number: len(names(api)) == number, "another try")
         await end_all(api, "Failed")
-    seen: dict[str, str] = {}
-
-    def gone() -> bool:
-        seen.update(conditions(api))
-        return api.peek("jobs.batch", "default", "work") is None and names(api) == []
-
-    await wait_until(gone, "job and pods removed")
+    await wait_until(
+        lambda: api.peek("jobs.batch", "default", "work") is None and names(api) == [], "job and pods removed"
+    )
 
 
 async def test_job_fails_for_good(api: Api) -> None:
@@ -264,3 +263,57 @@ async def test_budget_counts_what_may_go(api: Api, kubelet: Kubelet) -> None:
     )
     state = status(api, "poddisruptionbudgets.policy")
     assert (state["currentHealthy"], state["desiredHealthy"], state["expectedPods"]) == (2, 1, 2)
+
+
+KINDS = {
+    "daemonsets.apps": workload("DaemonSet"),
+    "statefulsets.apps": workload("StatefulSet", replicas=1, serviceName="web"),
+    "jobs.batch": job("web"),
+}
+
+
+def remains(api: Api) -> list[str]:
+    resources = ("pods", "controllerrevisions.apps", *KINDS)
+    return [resource for resource in resources for _ in api.peek_all(resource, "default")]
+
+
+@pytest.mark.parametrize("resource", KINDS)
+@pytest.mark.parametrize("propagation", ["Background", "Foreground"])
+async def test_pods_and_revisions_go_with_their_owner(
+    api: Api, kubelet: Kubelet, resource: str, propagation: Propagation
+) -> None:
+    await add_node(api)
+    await api.create(resource, "default", KINDS[resource])
+    await wait_until(lambda: len(names(api)) == 1, "a pod")
+    await kubelet.ready_all()
+    await api.delete(resource, "default", "web", propagation=propagation)
+    if propagation == "Foreground":
+        assert api.peek(resource, "default", "web") is not None, "it waits for its pods"
+    await play(kubelet, lambda: remains(api) == [], "nothing left")
+
+
+@pytest.mark.parametrize("resource", ["daemonsets.apps", "statefulsets.apps"])
+async def test_orphans_are_taken_over_by_a_successor(api: Api, kubelet: Kubelet, resource: str) -> None:
+    """`kubectl delete --cascade=orphan` and apply again: the pods run on."""
+    await add_node(api)
+    await api.create(resource, "default", KINDS[resource])
+    await wait_until(lambda: len(names(api)) == 1, "a pod")
+    await kubelet.ready_all()
+    (before,) = api.peek_all("pods", "default")
+    await api.delete(resource, "default", "web", propagation="Orphan")
+    await wait_until(lambda: remains(api) == ["pods", "controllerrevisions.apps"], "orphans")
+    made = await api.create(resource, "default", KINDS[resource])
+
+    def owners() -> set[str]:
+        return {
+            owner["uid"]
+            for kind in ("pods", "controllerrevisions.apps")
+            for one in api.peek_all(kind, "default")
+            for owner in one["metadata"].get("ownerReferences") or ()
+        }
+
+    await wait_until(lambda: owners() == {made["metadata"]["uid"]}, "adopted")
+    await wait_until(lambda: status(api, resource).get("observedGeneration") == 1, "observed")
+    (after,) = api.peek_all("pods", "default")
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    assert len(api.peek_all("controllerrevisions.apps", "default")) == 1
