@@ -260,6 +260,36 @@ def _breaker(reading: _Reading, breaker: str | None, outliers: str | None) -> Ci
     )
 
 
+def breaker_text(breaker: CircuitBreaker) -> tuple[str, str]:
+    """What the two annotations may say to mean this breaker; an empty text for one that need not be."""
+    outliers = breaker.outliers
+    thresholds: list[tuple[str, object]] = [
+        ("max-connections", breaker.max_connections),
+        ("max-pending-requests", breaker.max_pending),
+        ("max-requests", breaker.max_requests),
+        ("max-retries", breaker.max_retries),
+        ("retry-budget", None if breaker.retry_percent is None else f"{breaker.retry_percent}%"),
+    ]
+    ejection: list[tuple[str, object]] = []
+    if outliers is not None:
+        ejection = [
+            ("consecutive-errors", outliers.consecutive_errors),
+            ("consecutive-gateway-errors", outliers.consecutive_gateway_errors),
+            ("base-ejection-time", _milliseconds(outliers.base_seconds)),
+            ("max-ejection-time", _milliseconds(outliers.max_seconds)),
+            ("max-ejection-percent", f"{outliers.max_percent}%"),
+        ]
+    return _words(thresholds), _words(ejection)
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds:.0f}s" if seconds.is_integer() else f"{seconds * 1000:.0f}ms"
+
+
+def _words(pairs: list[tuple[str, object]]) -> str:
+    return " ".join(f"{key}={value}" for key, value in pairs if value is not None)
+
+
 def _pairs(
     reading: _Reading, annotation: str, text: str, known: dict[str, Callable[[str, str], float]]
 ) -> dict[str, float]:

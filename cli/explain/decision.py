@@ -18,12 +18,24 @@ from controller.compile.slicing import cluster_of, resolve
 from controller.compile.snapshot import Snapshot
 from controller.compile.world import Pod, Service, World
 from dataplane.core.inbound import admit_connection, admit_flow, admit_request, spoken_as
+from dataplane.core.rates import Rates
 from smi.findings import Finding, ObjectRef, Severity
 from smi.lower import service_name
 from smi.names import EXCLUDE_OUTBOUND_ANNOTATION, UDP_KEY, NamespacedName, ServiceIdentity
 from smi.policy.access import AccessTable, Denial, DenialReason, Peer, Permit, compile_access
 from smi.policy.match import Request, compile_matches
-from smi.policy.snapshot import Destination, Endpoint, Grant, Inbound, Mode, Protocol, RouteMatch, Split
+from smi.policy.snapshot import (
+    CircuitBreaker,
+    Destination,
+    Endpoint,
+    Grant,
+    Inbound,
+    Mode,
+    Protocol,
+    RateLimit,
+    RouteMatch,
+    Split,
+)
 from smi.policy.split import Via, choose, compile_destination, takers
 
 TCP: Final = "tcp"
@@ -77,6 +89,8 @@ class Verdict:
     """Of the HTTPRouteGroup whose match allows it: where that is (`spec.matches[1]`)."""
     misses: tuple[Miss, ...] = ()
     """The nearest first; also where a permissive namespace lets the call through."""
+    limits: tuple[RateLimit, ...] = ()
+    """The rate limits that each of these pods holds such calls to (R15)."""
 
     @property
     def passes(self) -> bool:
@@ -91,6 +105,8 @@ class Way:
     """`namespace/name`; empty for a single pod."""
     share: Fraction
     verdicts: tuple[Verdict, ...]
+    breaker: CircuitBreaker | None = None
+    """What the caller's sidecar may have under way to it (R16)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,7 +372,12 @@ def _route(answer: Explanation, asking: Asking, *, sidecar: bool) -> Explanation
         key = backend.service, backend.cluster
         shares[key] = shares.get(key, 0) + backend.weight
     ways = tuple(
-        Way(service, Fraction(weight, total), asking.verdicts(cluster_of(asking.snapshot, cluster)))
+        Way(
+            service,
+            Fraction(weight, total),
+            asking.verdicts(cluster_of(asking.snapshot, cluster)),
+            asking.breaker(cluster),
+        )
         for (service, cluster), weight in shares.items()
     )
     return replace(answer, ways=ways)
@@ -369,7 +390,9 @@ def _to_root(answer: Explanation, asking: Asking) -> Explanation:
         return replace(
             answer, trouble=f"{destination.service or destination.cluster} has no ready endpoint: 503"
         )
-    return replace(answer, ways=(Way(destination.service or "", Fraction(1), asking.verdicts(endpoints)),))
+    breaker = asking.breaker(destination.cluster or "")
+    way = Way(destination.service or "", Fraction(1), asking.verdicts(endpoints), breaker)
+    return replace(answer, ways=(way,))
 
 
 def _met(split: Split, request: Request | None) -> str:
@@ -428,7 +451,7 @@ class Asking:
         found: dict[object, Verdict] = {}
         for endpoint in endpoints:
             verdict = self._ask(endpoint)
-            key = (verdict.port, _gist(verdict.decision), verdict.rules, verdict.misses)
+            key = (verdict.port, _gist(verdict.decision), verdict.rules, verdict.misses, verdict.limits)
             known = found.get(key)
             found[key] = verdict if known is None else replace(known, pods=known.pods + verdict.pods)
         return tuple(found.values())
@@ -445,7 +468,20 @@ class Asking:
         refused = isinstance(decision, Denial) or decision.would_deny is not None
         misses = tuple(self.misses(inbound, endpoint.port)) if refused else ()
         match = self._match(decision.match) if isinstance(decision, Permit) and decision.match else ""
-        return Verdict((pod,), endpoint.port, decision, rules, match, misses)
+        limits = self._limits(inbound, endpoint.port, decision)
+        return Verdict((pod,), endpoint.port, decision, rules, match, misses, limits)
+
+    def _limits(self, inbound: Inbound, port: int, decision: Permit | Denial) -> tuple[RateLimit, ...]:
+        """What the sidecar would hold such a call to, once it is admitted."""
+        if isinstance(decision, Denial) or decision.note == "probe" or self.seen == UDP:
+            return ()
+        caller = "" if self.peer is None else self.peer.identity
+        return Rates(inbound.limits).concerning(port, caller, self.request)
+
+    def breaker(self, cluster: str) -> CircuitBreaker | None:
+        """What the caller's sidecar is given for a cluster; nothing for a caller without one."""
+        held = self.enforced and self.peer is not None and self.seen != UDP
+        return self.snapshot.breakers.get(cluster) if held else None
 
     def admit(self, table: AccessTable, port: int) -> Permit | Denial:
         """The sidecar's own function for what it sees."""

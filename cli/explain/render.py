@@ -8,8 +8,16 @@ from typing import Any
 
 from cli.explain.decision import HTTP, Explanation, LeftOut, Question, Verdict, Way
 from smi.findings import Finding, ObjectRef
-from smi.names import NamespacedName
+from smi.limits import breaker_text
+from smi.names import (
+    CIRCUIT_BREAKER_ANNOTATION,
+    CONNECTION_RATE_LIMIT_ANNOTATION,
+    OUTLIER_DETECTION_ANNOTATION,
+    RATE_LIMIT_ANNOTATION,
+    NamespacedName,
+)
 from smi.policy.access import Denial, Permit
+from smi.policy.snapshot import CircuitBreaker, Limited
 
 Where = Callable[[ObjectRef, str], str]
 """(object, field) → `file:line` it is written at; empty for what no file holds."""
@@ -89,6 +97,12 @@ def _way(way: Way, where: Where) -> Iterator[str]:
         if several:
             yield f"           pods {', '.join(verdict.pods)}:"
         yield from (f"           {line}" for line in _verdict(verdict, where))
+    if way.breaker is not None:
+        texts = zip(_BREAKER, breaker_text(way.breaker), strict=True)
+        for (annotation, what), text in texts:
+            if text:
+                place = _place(where, _service(way.service), f"metadata.annotations.{annotation}")
+                yield f"           {what} of Service {way.service}: {text}{place}"
 
 
 def _verdict(verdict: Verdict, where: Where) -> Iterator[str]:
@@ -113,10 +127,21 @@ def _verdict(verdict: Verdict, where: Where) -> Iterator[str]:
             yield f"would be denied: {decision.would_deny.reason} (id {decision.would_deny.id})"
     for miss in verdict.misses:
         yield f"  TrafficTarget {miss.target}: {miss.text}{_place(where, _target(miss.target))}"
+    for limit in verdict.limits:
+        place = _place(where, _service(limit.service), f"metadata.annotations.{_RATES[limit.what]}")
+        yield f"  rate limit of Service {limit.service}: {limit.text}{place}"
     if not verdict.misses and isinstance(decision, Denial) and decision.reason == "no-traffic-target":
         yield "  no TrafficTarget has this pod as its destination"
 
 
+_RATES = {
+    Limited.REQUESTS: RATE_LIMIT_ANNOTATION,
+    Limited.CONNECTIONS: CONNECTION_RATE_LIMIT_ANNOTATION,
+}
+_BREAKER = (
+    (CIRCUIT_BREAKER_ANNOTATION, "circuit breaker"),
+    (OUTLIER_DETECTION_ANNOTATION, "outlier detection"),
+)
 _NOTES = {
     "probe": "it is a kubelet probe of this pod (S26)",
     "permissive": "the namespace is permissive (S27)",
@@ -138,6 +163,11 @@ def _place(where: Where, ref: ObjectRef, field: str = "") -> str:
 
 def _target(name: NamespacedName) -> ObjectRef:
     return ObjectRef("access.smi-spec.io", "TrafficTarget", name.namespace, name.name)
+
+
+def _service(text: str) -> ObjectRef:
+    namespace, _, name = text.partition("/")
+    return ObjectRef("", "Service", namespace, name)
 
 
 def _group(text: str) -> ObjectRef:
@@ -184,7 +214,12 @@ def _plain_way(way: Way) -> dict[str, Any]:
         "service": way.service or None,
         "probability": float(way.share),
         "verdicts": [_plain_verdict(verdict) for verdict in way.verdicts],
+        "circuitBreaker": _plain_breaker(way.breaker),
     }
+
+
+def _plain_breaker(breaker: CircuitBreaker | None) -> str | None:
+    return None if breaker is None else " ".join(text for text in breaker_text(breaker) if text)
 
 
 def _plain_verdict(verdict: Verdict) -> dict[str, Any]:
@@ -202,6 +237,7 @@ def _plain_verdict(verdict: Verdict) -> dict[str, Any]:
         "reason": denial.reason if denial else None,
         "denial": denial.id if denial else None,
         "misses": [{"trafficTarget": str(miss.target), "miss": miss.text} for miss in verdict.misses],
+        "rateLimits": [{"service": limit.service, "limit": limit.text} for limit in verdict.limits],
     }
 
 

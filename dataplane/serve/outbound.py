@@ -321,7 +321,7 @@ class Outbound:
         self, head: RequestHead, to: Authority, plan: Plan, tried: Sequence[Plan], turn: int
     ) -> Way | None:
         other = await self.waiting.another(head, to.key, plan, tried, turn)
-        return None if other is None else self._way(other)
+        return None if other is None else self._way(other, isinstance(head, StreamRequest))
 
     def refuse(self, reply: Reply) -> Refusal:
         return Refusal(reply, self.open_series())
@@ -331,8 +331,8 @@ class Outbound:
         return self._telemetry.http_series("outbound", "", "", "")
 
     def _way(self, plan: Plan, stream: bool = False) -> Way:
-        """The way to an endpoint. `stream`: for HTTP/2 requests, if somebody counts them apart."""
-        ways = self._stream_ways if stream else self._ways
+        """The way to an endpoint. `stream`: of an HTTP/2 request, which a circuit breaker counts apart."""
+        ways = self._stream_ways if stream and plan.guard is not None else self._ways
         way = ways.get(plan)
         if way is None:
             guard = plan.guard

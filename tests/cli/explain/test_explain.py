@@ -439,3 +439,48 @@ def test_a_question_that_cannot_be_asked(tmp_path: Path, words: list[str], said:
 def test_percent() -> None:
     shares = [Fraction(1), Fraction(1, 3), Fraction(1, 10), Fraction(0)]
     assert [percent(share) for share in shares] == ["100 %", "33.33 %", "10 %", "0 %"]
+
+
+LIMITED = SHOP.replace(
+    "kind: Service\nmetadata: {name: api, namespace: shop}\n",
+    """kind: Service
+metadata:
+  name: api
+  namespace: shop
+  annotations:
+    smi-mesh.io/rate-limit: 100/s; 5/m per client on items/read; 7/s from batch; 3/x
+    smi-mesh.io/connection-rate-limit: 2/s
+    smi-mesh.io/circuit-breaker: max-requests=9
+    smi-mesh.io/outlier-detection: consecutive-errors=4 base-ejection-time=1500ms
+""",
+)
+
+
+def told(text: str, call: Request | None = None) -> str:
+    question = Question(NamespacedName("shop", "web"), "api", 80, call)
+    documents, _ = read("m.yaml", text)
+    answer = explain(imagine(Manifests(tuple(documents))).world, question, imagined=True)
+    return "\n".join(lines(question, answer, lambda _ref, field: field))
+
+
+def test_the_limits_that_apply_are_named() -> None:
+    assert LIMITED != SHOP
+    text = LIMITED + group(READ) + target(ITEMS)
+    said = told(text, request())
+    rate = "  (metadata.annotations.smi-mesh.io/rate-limit)"
+    assert f"rate limit of Service shop/api: 100/s{rate}" in said
+    assert f"rate limit of Service shop/api: 5/m per client on items/read{rate}" in said
+    assert "from shop/batch" not in said
+    assert "circuit breaker of Service shop/api: max-requests=9  (metadata" in said
+    assert (
+        "outlier detection of Service shop/api: consecutive-errors=4 base-ejection-time=1500ms "
+        "max-ejection-time=300s max-ejection-percent=10%"
+    ) in said
+    assert "'3/x': expected requests per s, m or h" in said  # the findings that touch it
+
+
+def test_limits_of_requests_say_nothing_of_connections_nor_of_what_is_denied() -> None:
+    assert "rate limit" not in told(LIMITED + group(READ) + target(ITEMS), request("DELETE"))
+    said = told(LIMITED + tcp(8080) + target("[{kind: TCPRoute, name: ports}]"))
+    assert "rate limit of Service shop/api: 2/s" in said
+    assert "100/s" not in said.partition("findings")[0]
