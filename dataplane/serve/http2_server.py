@@ -279,6 +279,7 @@ class Exchange:
             return
         tracer = down.serving.tracer
         if tracer is not None:
+            self._head.look_for_trace()
             self._span = tracer.begin(self._head)
         if type(decision) is Way:
             self._go(decision)

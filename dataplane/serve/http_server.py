@@ -158,7 +158,7 @@ class Downstream(Exchange):
         state = self._state
         if state is _IDLE and self._inbox.fresh and not self._blocked and not self._advancing:
             try:
-                head = find_request(data)
+                head = find_request(data, self._serving.tracer is not None)
                 if head is not None:
                     if head.end == len(data):
                         self._begin(head)
@@ -267,7 +267,7 @@ class Downstream(Exchange):
         block = self._inbox.head()
         if block is None:
             return False
-        self._begin(parse_request(block))
+        self._begin(parse_request(block, self._serving.tracer is not None))
         return True
 
     def _begin(self, head: RequestHead) -> None:

@@ -1,19 +1,21 @@
 """Takes part in traces: one span per request and sidecar, of those requests that are sampled.
 
-`begin` reads what a request says about its trace, decides where nobody has (the head of a trace decides
-for all of it), and puts the sidecar's own span into what is sent on, so that retries carry the same.
-`finish` keeps what is needed of the request, cut to bounded lengths, in a bounded queue that somebody
-else empties (`take`). A request that is not sampled costs a search of its head and, at the head of a trace,
-a draw. Compiled with the modules that serve.
+`begin` reads what a request says about its trace (`RequestHead.trace`), decides where nobody has (the head of
+a trace decides for all of it), and puts the sidecar's own span into what is sent on, so that retries carry
+the same. `finish` keeps what is needed of the request, cut to bounded lengths, in a bounded queue that
+somebody else empties (`take`). A request that is not sampled costs a look at its head and, at the head of a
+trace, a `traceparent` that says so. Compiled with the modules that serve.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from math import log
 from typing import Final
 
-from dataplane.core.traces import FORMS, Context, read_context, write_context, write_refusal
+from dataplane.core.request_ids import RequestIds
+from dataplane.core.traces import FORMS, W3C, Context, read_context, write_context, write_refusal
 from dataplane.telemetry import Edge, HttpSeries, Telemetry
 from dataplane.wire.http1 import Fields, RequestHead
 from smi.names import DENIAL_HEADER, REASON_HEADER
@@ -29,6 +31,7 @@ MAX_RETRIES: Final = 8
 _DENIAL: Final = DENIAL_HEADER.encode()
 _REASON: Final = REASON_HEADER.encode()
 _NS: Final = 1e9
+_NEVER: Final = 1 << 60
 
 
 class Retry:
@@ -146,7 +149,10 @@ class Tracer:
         "_bits",
         "_chance",
         "_clock",
+        "_end",
         "_forms",
+        "_gap",
+        "_ids",
         "_share",
         "_telemetry",
         "_waiting",
@@ -175,32 +181,52 @@ class Tracer:
         self._clock = clock
         self._chance = chance
         self._bits = bits
+        # Nobody looks up what is not sampled: such ids need to differ, and to be cheap.
+        self._ids = RequestIds(bits(128).to_bytes(16, "big"))
+        self._end = b"-%016x-00" % (bits(64) or 1)
+        self._gap = self._draw()
         self._waiting: deque[Finished] = deque()
         self.begun = 0
         self.dropped = 0
 
     def begin(self, head: RequestHead) -> Span | None:
         """The span of a request that is about to be sent on or answered; None if it is not sampled."""
-        fields = head.trace_fields()
+        fields = head.trace
         context = None if fields is None else read_context(fields)
         if context is None:
-            if self._chance() >= self._share:
-                head.put_trace(write_refusal(self._forms, self._bits(192)), fields is not None)
+            if self._gap > 0:
+                self._gap -= 1
+                if fields is None and self._forms == W3C:
+                    head.put_no_trace(self._ids.next(), self._end)
+                else:
+                    head.put_trace(write_refusal(self._forms, self._bits(192)))
                 return None
+            self._gap = self._draw()
             context = Context(self._forms, b"", b"", True)
         elif context.sampled is None:
-            context.sampled = self._chance() < self._share
-            if not context.sampled:
-                head.put_trace(write_context(context, context.span, b""), True)
+            if self._gap > 0:
+                self._gap -= 1
+                context.sampled = False
+                head.put_trace(write_context(context, context.span, b""))
                 return None
+            self._gap = self._draw()
+            context.sampled = True
         elif not context.sampled:
             return None
         if not context.trace:
             context.trace = b"%032x" % (self._bits(128) or 1)
         own = b"%016x" % (self._bits(64) or 1)
-        head.put_trace(write_context(context, own, context.span), fields is not None)
+        head.put_trace(write_context(context, own, context.span))
         self.begun += 1
         return Span(context.trace, own, context.span, context.state)
+
+    def _draw(self) -> int:
+        """How many requests are not sampled before the next one that is: the gaps of independent draws."""
+        if self._share >= 1.0:
+            return 0
+        if self._share <= 0.0:
+            return _NEVER
+        return min(int(log(1.0 - self._chance()) / log(1.0 - self._share)), _NEVER)
 
     def finish(
         self,

@@ -82,14 +82,23 @@ def _either(names: list[bytes]) -> bytes:
     return b"(?:" + b"|".join(found) + (b")?+" if b"" in names else b")")
 
 
-_NOTED: Final = re.compile(
-    rb"\n(?:content-length: ([0-9]{1,18})|(connection: keep-alive)|(x-request-id):[^\r]*+|("
-    + _either(sorted(_MANAGED | OWN_FIELDS))
-    + rb"):([^\r]*+))\r"
-)
-"""A line worth a look, in a block of lower-case lines; the first three forms need no second one."""
-_LENGTH, _KEEP_ALIVE, _ID = 1, 2, 3
-_TRACE: Final = re.compile(rb"\n(" + _either(sorted(TRACE_FIELDS)) + rb"):([^\r]*+)\r", re.IGNORECASE)
+def _noting(staying: list[bytes]) -> re.Pattern[bytes]:
+    """A line worth a look, in a block of lower-case lines; the first three forms need no second one.
+
+    `staying`: fields of the third form, which stay where they are.
+    """
+    return re.compile(
+        rb"\n(?:content-length: ([0-9]{1,18})|(connection: keep-alive)|("
+        + _either(sorted(staying))
+        + rb"):[^\r]*+|("
+        + _either(sorted(_MANAGED | OWN_FIELDS))
+        + rb"):([^\r]*+))\r"
+    )
+
+
+_NOTED: Final = _noting([REQUEST_ID])
+_NOTED_WITH_TRACE: Final = _noting([REQUEST_ID, *TRACE_FIELDS])
+_LENGTH, _KEEP_ALIVE, _STAYS = 1, 2, 3
 _NEVER_NOMINATED: Final = _MANAGED | {b"close"}
 _H2C: Final = b"h2c"
 _FEW_FIELDS: Final = 4 * MAX_FIELDS
@@ -115,6 +124,7 @@ class RequestHead(Request):
         "own",
         "target",
         "te_trailers",
+        "trace",
         "unread",
         "upgrade",
     )
@@ -147,6 +157,8 @@ class RequestHead(Request):
         """The client does not want the connection to go on after this exchange."""
         self.upgrade: bytes | None = None
         self.te_trailers = False
+        self.trace: Fields | None = None
+        """Those of TRACE_FIELDS that came, names in lower case, where they were looked for."""
 
     @property
     def fields(self) -> Fields:
@@ -171,23 +183,24 @@ class RequestHead(Request):
             self.unread = False
         return Request.header(self, name)
 
-    def trace_fields(self) -> Fields | None:
-        """The fields of TRACE_FIELDS, names in lower case; None if there is none."""
-        found = _TRACE.search(self.lines)
-        if found is None:
-            return None
-        fields: Fields = []
-        while found is not None:
-            fields.append((found[1].lower(), found[2].strip(b" \t")))
-            found = _TRACE.search(self.lines, found.end())
-        return fields
-
-    def put_trace(self, fields: Fields, instead: bool) -> None:
-        """Have `fields` sent on, `instead` of what TRACE_FIELDS there are."""
-        lines = _without(self.lines, TRACE_FIELDS) if instead else self.lines
+    def put_trace(self, fields: Fields) -> None:
+        """Have `fields` sent on, instead of what came of TRACE_FIELDS."""
+        lines = self.lines if self.trace is None else _without(self.lines, TRACE_FIELDS)
         for name, value in fields:
             lines += b"%b: %b\r\n" % (name, value)
         self.lines = lines
+        self.unread = True
+
+    def put_no_trace(self, made: bytes, end: bytes) -> None:
+        """Have a `traceparent` sent on whose trace id is `made` and whose rest is `end`, where none came.
+
+        `made` is the request's id, too, if it has none yet: 32 hexadecimal digits.
+        """
+        if self.identified:
+            self.lines = b"%btraceparent: 00-%b%b\r\n" % (self.lines, made, end)
+        else:
+            self.identified = True
+            self.lines = b"%bx-request-id: %b\r\ntraceparent: 00-%b%b\r\n" % (self.lines, made, made, end)
         self.unread = True
 
     def body(self) -> Length | Chunked | None:
@@ -274,9 +287,9 @@ def head_end(data: bytes, at: int = 0, searched: int = 0) -> int:
     return end + 4
 
 
-def parse_request(block: bytes) -> RequestHead:
+def parse_request(block: bytes, traced: bool = False) -> RequestHead:
     """Read a request's head, from its first byte to its empty line. Raises BadMessage."""
-    head = find_request(block)
+    head = find_request(block, traced)
     if head is None or head.end != len(block):
         _refuse_request(block)
     return head
@@ -290,11 +303,12 @@ def parse_response(block: bytes) -> ResponseHead:
     return head
 
 
-def find_request(data: bytes) -> RequestHead | None:
+def find_request(data: bytes, traced: bool = False) -> RequestHead | None:
     """Read the request's head that `data` begins with; None if none is there, or not all of it.
 
-    `end` of the result says where it ends. Raises BadMessage for what looks like one and must be
-    refused; `parse_request` says what is wrong with what does not.
+    `traced`: look for what it says about its trace. `end` of the result says where it ends. Raises
+    BadMessage for what looks like one and must be refused; `parse_request` says what is wrong with what
+    does not.
     """
     found = _REQUEST.match(data)
     if found is None:
@@ -312,11 +326,15 @@ def find_request(data: bytes) -> RequestHead | None:
         hosts = 1
     low = lines.lower()
     lengths = 0
-    noted = _NOTED.search(low)
+    pattern = _NOTED_WITH_TRACE if traced else _NOTED
+    noted = pattern.search(low)
     while noted is not None:  # what stays where it is; more than that is for _note
         form = noted.lastindex
-        if form == _ID:
-            head.identified = True
+        if form == _STAYS:
+            if not traced:
+                head.identified = True
+            else:
+                _keep(head, noted)
         elif form == _LENGTH and not lengths:
             lengths = 1
             head.content_length = int(noted[1])
@@ -324,7 +342,7 @@ def find_request(data: bytes) -> RequestHead | None:
         else:
             hosts += _note(head, low, noted, lengths)
             break
-        noted = _NOTED.search(low, noted.end())
+        noted = pattern.search(low, noted.end())
     if hosts != 1 and (hosts or head.minor):
         raise BadMessage("a request needs exactly one host field")  # RFC 9112 §3.2
     return head
@@ -348,7 +366,7 @@ def find_response(data: bytes) -> ResponseHead | None:
             length = noted[1]
         elif form == _KEEP_ALIVE and not stop and head.minor:
             start, stop = noted.span()
-        elif form != _ID:  # more than a plain length and keep-alive
+        elif form != _STAYS:  # more than a plain length and keep-alive
             _note(head, low, _NOTED.search(low), 0)
             head.verbatim = head.minor > 0 and not head.own and len(head.lines) == len(lines)
             return head
@@ -371,9 +389,10 @@ def _note(head: RequestHead | ResponseHead, low: bytes, noted: re.Match[bytes] |
     hosts = at = 0
     settled = True
     kept: list[bytes] = []
+    pattern = _NOTED if noted is None else noted.re
     while noted is not None:
         start, stop = noted.span()
-        plain, keep_alive, request_id, name, _ = noted.groups()
+        plain, keep_alive, staying, name, _ = noted.groups()
         stays = False
         if plain is not None:
             lengths += 1
@@ -383,10 +402,10 @@ def _note(head: RequestHead | ResponseHead, low: bytes, noted: re.Match[bytes] |
         elif keep_alive is not None:
             head.managed.append((b"connection", b"keep-alive"))
             settled = settled and head.minor > 0
-        elif request_id is not None:
+        elif staying is not None:
             stays = True
             if isinstance(head, RequestHead):
-                head.identified = True
+                _keep(head, noted)
         elif name in OWN_FIELDS:
             head.own = stays = True
         else:
@@ -405,7 +424,7 @@ def _note(head: RequestHead | ResponseHead, low: bytes, noted: re.Match[bytes] |
             if start != at:
                 kept.append(lines[at:start])
             at = stop
-        noted = _NOTED.search(low, stop)
+        noted = pattern.search(low, stop)
     if at:
         kept.append(lines[at:])
         head.lines = kept[0] if len(kept) == 1 else b"".join(kept)
@@ -417,6 +436,17 @@ def _note(head: RequestHead | ResponseHead, low: bytes, noted: re.Match[bytes] |
         else:
             _settle_response(head, lengths)
     return hosts
+
+
+def _keep(head: RequestHead, noted: re.Match[bytes]) -> None:
+    """Remember a line of a request that stays where it is; `head.lines` are still as they came."""
+    name = noted[_STAYS]
+    if name == REQUEST_ID:
+        head.identified = True
+        return
+    if head.trace is None:
+        head.trace = []
+    head.trace.append((name, head.lines[noted.end(_STAYS) + 1 : noted.end() - 1].strip(b" \t")))
 
 
 def write_request(
@@ -592,6 +622,8 @@ def _settle_connection(head: RequestHead | ResponseHead) -> None:
     nominated = tokens - _NEVER_NOMINATED
     if nominated:
         head.lines = _without(head.lines, frozenset(nominated))
+        if isinstance(head, RequestHead) and head.trace is not None:
+            head.trace = [pair for pair in head.trace if pair[0] not in nominated] or None
     if b"upgrade" in tokens and head.minor == 1:
         head.upgrade = _upgrade(head.managed)
 

@@ -48,13 +48,20 @@ class StreamRequest(RequestHead):
         self.secret = NOTHING
         """Names of fields that must stay out of compression tables on the next hop, too."""
 
-    def trace_fields(self) -> Fields | None:
-        return [pair for pair in self.headers if pair[0] in TRACE_FIELDS] or None
+    def look_for_trace(self) -> None:
+        """Set `trace`: heads of HTTP/1.1 have it looked for when they are read."""
+        self.trace = [pair for pair in self.headers if pair[0] in TRACE_FIELDS] or None
 
-    def put_trace(self, fields: Fields, instead: bool) -> None:
-        if instead:
+    def put_trace(self, fields: Fields) -> None:
+        if self.trace is not None:
             self.headers = [pair for pair in self.headers if pair[0] not in TRACE_FIELDS]
         self.headers += fields
+
+    def put_no_trace(self, made: bytes, end: bytes) -> None:
+        if not self.identified:
+            self.identified = True
+            self.headers.append((REQUEST_ID, made))
+        self.headers.append((b"traceparent", b"00-%b%b" % (made, end)))
 
 
 class StreamResponse:

@@ -340,3 +340,56 @@ def test_what_is_written_reads_the_same(fragments: list[bytes]) -> None:
         head.content_length,
         head.upgrade,
     )
+
+
+TRACED = (
+    "Host: a",
+    "TraceParent:  00-x ",
+    "X-A: 1",
+    "tracestate: a=1",
+    "X-B3-TraceId: 2",
+    "tracestate: b=2",
+    "B3: 1",
+)
+TRACE_FIELDS = [
+    (b"traceparent", b"00-x"),
+    (b"tracestate", b"a=1"),
+    (b"x-b3-traceid", b"2"),
+    (b"tracestate", b"b=2"),
+    (b"b3", b"1"),
+]
+
+
+@pytest.mark.parametrize(
+    "more", [(), ("Content-Length: 2",), ("Connection: close", "X-Forwarded-Client-Cert: x")]
+)
+def test_what_a_request_says_about_its_trace_is_looked_for_where_it_is_wanted(more: tuple[str, ...]) -> None:
+    block = ("GET / HTTP/1.1\r\n" + "\r\n".join([*TRACED, *more]) + "\r\n\r\n").encode()
+    head = parse_request(block, traced=True)
+    assert head.trace == TRACE_FIELDS
+    assert not head.identified
+    assert parse_request(block).trace is None
+    assert dict(head.fields)[b"traceparent"] == b"00-x"  # it goes on as it came
+
+
+def test_a_trace_field_that_is_nominated_ends_here() -> None:
+    head = parse_request(request("traceparent: 00-x", "b3: 1", "Connection: TraceParent"), traced=True)
+    assert head.trace == [(b"b3", b"1")]
+
+
+def test_trace_fields_are_put_in_the_place_of_those_that_came() -> None:
+    head = parse_request(("GET / HTTP/1.1\r\n" + "\r\n".join(TRACED) + "\r\n\r\n").encode(), traced=True)
+    head.put_trace([(b"traceparent", b"1"), (b"b3", b"2")])
+    assert head.fields == [(b"x-a", b"1"), (b"traceparent", b"1"), (b"b3", b"2")]
+    assert write_request(head, b"").endswith(b"\r\nX-A: 1\r\ntraceparent: 1\r\nb3: 2\r\n\r\n")
+
+
+@pytest.mark.parametrize("given", ["", "X-Request-Id: mine"])
+def test_a_request_that_is_not_traced_says_so_with_its_own_id_if_it_has_none(given: str) -> None:
+    head = parse_request(request(*([given] if given else [])), traced=True)
+    head.put_no_trace(b"7" * 32, b"-1-00")
+    written = write_request(head, b"", new_id=lambda: b"another")
+    assert b"\r\ntraceparent: 00-" + b"7" * 32 + b"-1-00\r\n" in written
+    expected = b"mine" if given else b"7" * 32
+    assert head.header(b"x-request-id") == expected
+    assert b"another" not in written
