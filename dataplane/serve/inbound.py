@@ -240,6 +240,8 @@ class Inbound:
         limits = () if access is None else access.inbound.limits
         if before is None or before.limits != limits:
             self.rates = Rates(limits, self._processes, before) if limits else None
+            for limit in limits:  # there from the start: 0 is an answer, too
+                self._limited.add((limit.service, limit.text, limit.what.value), 0)
 
     def held(self, rates: Rates, peer: Peer | None, port: int, request: RequestHead) -> Reply | None:
         """The answer to an admitted request that must wait; None if it may pass, which is counted."""
