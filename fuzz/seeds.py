@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dataplane.wire.http2.frames import frame, settings
 from dataplane.wire.http2.hpack import Writer
+from localmesh.streams import spdy
 from smi.policy.codec import encode_cluster, encode_destination, encode_inbound
 from smi.policy.snapshot import Backend, Destination, Endpoint, Grant, Inbound, PortSet, Protocol, Split
 
@@ -20,6 +21,8 @@ _BLOCK = _WRITER.write(
     ]
 )
 _ANSWER = Writer().write([(b":status", b"200"), (b"content-length", b"1")])
+
+_SPDY = spdy.Encoder()
 
 _NAMES = b"\0\0\0\x0c\0\x0a\0\0\x07db.shop" + b"\0\x2b\0\3\2\3\4"
 _HELLO = b"\3\3" + bytes(32) + b"\0\0\2\x13\1\1\0" + len(_NAMES).to_bytes(2) + _NAMES
@@ -53,6 +56,13 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
         settings([]) + frame(1, 5, 1, _ANSWER[:1]) + frame(7, 0, 0, b"\0" * 8),
     ),
     "hpack": (_BLOCK, _ANSWER, b"\x3f\xe1\x1f\x82", b"\x40\x01a\x01b\xbe"),
+    "spdy": (
+        b"\3"
+        + _SPDY.encode(spdy.SynStream(1, {"streamtype": "error", "port": "80"}))
+        + _SPDY.encode(spdy.Ping(1)),
+        b"\1" + spdy.Encoder().encode(spdy.Data(3, b"hello", fin=True)) + _SPDY.encode(spdy.RstStream(3, 5)),
+        b"\7" + spdy.Encoder().encode(spdy.SynReply(1, {})) + _SPDY.encode(spdy.GoAway(1, 1)),
+    ),
     "names": (b"api.shop:8080", b"[::1]:80", b"http://a:1/b?c", b"GET / HTTP/1.1\r\n", b"\x16\x03\x01"),
     "path": (b"/a/../b//c?d=/../", b"/%61%2f%2e%2E/x", b"*", b"/a;b/\xc0\xaf", b"/%252e"),
     "datagrams": (b"\0\0\0\1\0\2\0ab" + b"\0\0\0\1\0\0\1",),

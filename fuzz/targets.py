@@ -15,7 +15,7 @@ from pathlib import Path
 
 import atheris  # type: ignore[import-not-found]  # dependency group `fuzz`, not installed for `make check`
 
-with atheris.instrument_imports(include=["dataplane.wire", "smi.policy"]):
+with atheris.instrument_imports(include=["dataplane.wire", "localmesh.streams.spdy", "smi.policy"]):
     from dataplane.wire.authority import parse_authority, split_absolute
     from dataplane.wire.body import Chunked
     from dataplane.wire.client_hello import server_name
@@ -26,6 +26,7 @@ with atheris.instrument_imports(include=["dataplane.wire", "smi.policy"]):
     from dataplane.wire.http2.hpack import MAX_TABLE, Reader, Writer
     from dataplane.wire.inbox import Inbox
     from dataplane.wire.sniff import guess, sniff
+    from localmesh.streams import spdy as frames
     from smi.policy.codec import (
         CodecError,
         decode_cluster,
@@ -128,6 +129,26 @@ def hpack(data: bytes) -> None:
                 assert block.secret.intersection(name for name, _ in block.plain) <= again.secret
 
 
+def spdy(data: bytes) -> None:
+    """The first byte says how large the pieces are. What was read is written and read again the same."""
+    step = (data[0] if data else 0) % 13 + 1
+    found = _frames(data[1:], step)
+    assert found == _frames(data[1:], len(data) or 1)
+    known = [frame for frame in found if not isinstance(frame, frames.Unknown)]
+    encoder, decoder = frames.Encoder(), frames.Decoder()
+    assert [frame for one in known for frame in decoder.feed(encoder.encode(one))] == known
+
+
+def _frames(data: bytes, step: int) -> list[frames.Frame]:
+    """The frames before the first that is refused."""
+    decoder, found = frames.Decoder(), []
+    with contextlib.suppress(frames.SpdyError):
+        for at in range(0, len(data), step):
+            for frame in decoder.feed(data[at : at + step]):
+                found.append(frame)  # noqa: PERF402 - what was read before an error counts
+    return found
+
+
 def names(data: bytes) -> None:
     with contextlib.suppress(BadMessage):
         parse_authority(data)
@@ -198,6 +219,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         datagrams,
         hello,
         codec,
+        spdy,
     )
 }
 

@@ -2,7 +2,7 @@
 
 Source: the SPDY/3.1 draft ("SPDY Protocol - Draft 3.1"), sections 2.2 (framing), 2.6 (control frames) and
 2.6.10 (name/value header block). Not built: push, credentials, per-stream windows (clients of Kubernetes
-neither keep nor send any, so the connection's own flow control is the only one). See ADR 0020.
+neither keep nor send any, so the connection's own flow control is the only one). See ADR 0026.
 """
 
 from __future__ import annotations
@@ -232,7 +232,9 @@ class Encoder:
     def _block(self, headers: Mapping[str, str]) -> bytes:
         plain = struct.pack("!I", len(headers))
         for name, value in headers.items():
-            plain += b"".join(struct.pack("!I", len(part)) + part for part in (name.encode(), value.encode()))
+            for part in (name, value):
+                data = part.encode("utf-8", "surrogateescape")
+                plain += struct.pack("!I", len(data)) + data
         return self._deflate.compress(plain) + self._deflate.flush(zlib.Z_SYNC_FLUSH)
 
 
@@ -252,11 +254,12 @@ def _read_block(plain: bytes) -> dict[str, str]:
         raise SpdyError(f"a header block of {count} names has more than {MAX_HEADERS}")
     headers: dict[str, str] = {}
     for _ in range(count):
-        name, at = _text(plain, at)
-        value, at = _text(plain, at)
-        if not name or name in headers:
+        name, at = _piece(plain, at)
+        value, at = _piece(plain, at)
+        known = _text(name.lower())
+        if not known or known in headers:
             raise SpdyError("an empty or repeated name in a header block")
-        headers[name.lower()] = value
+        headers[known] = _text(value)
     return headers
 
 
@@ -266,8 +269,13 @@ def _number(plain: bytes, at: int) -> tuple[int, int]:
     return int.from_bytes(plain[at : at + 4], "big"), at + 4
 
 
-def _text(plain: bytes, at: int) -> tuple[str, int]:
+def _text(data: bytes) -> str:
+    """Bytes that are no UTF-8 stay what they are, for `_block`."""
+    return data.decode("utf-8", "surrogateescape")
+
+
+def _piece(plain: bytes, at: int) -> tuple[bytes, int]:
     length, at = _number(plain, at)
     if len(plain) < at + length:
         raise SpdyError("a header block ends early")
-    return plain[at : at + length].decode("utf-8", "replace"), at + length
+    return plain[at : at + length], at + length
