@@ -17,7 +17,6 @@ from localmesh.events import EventRecorder
 
 RESOURCE: Final = "deployments.apps"
 SETS: Final = "replicasets.apps"
-NOT_COPIED: Final = ("kubectl.kubernetes.io/last-applied-configuration", REVISION, DESIRED, MAX)
 
 
 class DeploymentController:
@@ -118,13 +117,12 @@ class DeploymentController:
         """The ReplicaSet of the present template, with the newest revision number; created when missing."""
         new = _find_new(deployment, sets)
         newest = max((rollout.revision(rs) for rs in sets if new is None or rs is not new), default=0)
-        wanted = str(newest + 1)
         if new is None:
-            return await self._create(deployment, sets, wanted)
-        if rollout.revision(new) <= newest:  # a rollback: the old template becomes the newest revision
-            patch = {"metadata": {"annotations": {REVISION: wanted}}}
+            return await self._create(deployment, sets, str(newest + 1))
+        patch = rollout.catch_up(deployment, new, newest)
+        if patch:
             new = await self._api.patch(SETS, new["metadata"]["namespace"], new["metadata"]["name"], patch)
-        revision = (new["metadata"].get("annotations") or {}).get(REVISION, wanted)
+        revision = new["metadata"]["annotations"][REVISION]
         if progress.find(deployment.get("status") or {}, "Progressing") is None:
             message = f'Found new replica set "{new["metadata"]["name"]}"'
             await self._progress(deployment, "FoundNewReplicaSet", message, revision)
@@ -189,11 +187,9 @@ class DeploymentController:
         await self._api.patch(RESOURCE, meta["namespace"], meta["name"], patch, subresource="status")
 
     def _annotations(self, deployment: dict[str, Any]) -> dict[str, str]:
-        own = deployment["metadata"].get("annotations") or {}
         surge, _ = rollout.bounds(deployment)
         want = rollout.desired(deployment)
-        copied = {key: value for key, value in own.items() if key not in NOT_COPIED}
-        return copied | {DESIRED: str(want), MAX: str(want + surge)}
+        return rollout.copied_annotations(deployment) | {DESIRED: str(want), MAX: str(want + surge)}
 
     async def _annotate_all(self, deployment: dict[str, Any], sets: list[dict[str, Any]]) -> None:
         surge, _ = rollout.bounds(deployment)

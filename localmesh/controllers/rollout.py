@@ -17,6 +17,10 @@ HASH_LABEL: Final = "pod-template-hash"
 REVISION: Final = "deployment.kubernetes.io/revision"
 DESIRED: Final = "deployment.kubernetes.io/desired-replicas"
 MAX: Final = "deployment.kubernetes.io/max-replicas"
+HISTORY: Final = "deployment.kubernetes.io/revision-history"
+NOT_COPIED: Final = ("kubectl.kubernetes.io/last-applied-configuration", REVISION, HISTORY, DESIRED, MAX)
+HISTORY_MAX: Final = 2000
+"""Characters of the annotation that lists the revisions a template was before."""
 _ALPHABET: Final = "bcdfghjklmnpqrstvwxz2456789"
 
 ReplicaSet = Mapping[str, Any]
@@ -65,6 +69,33 @@ def count(rs: ReplicaSet, field: str) -> int:
 def revision(obj: Mapping[str, Any]) -> int:
     text = (obj["metadata"].get("annotations") or {}).get(REVISION, "0")
     return int(text) if text.isdigit() else 0
+
+
+def copied_annotations(deployment: Mapping[str, Any]) -> dict[str, str]:
+    """The Deployment's annotations that its newest ReplicaSet carries too (the change cause, say)."""
+    own = deployment["metadata"].get("annotations") or {}
+    return {key: value for key, value in own.items() if key not in NOT_COPIED}
+
+
+def catch_up(deployment: Mapping[str, Any], new: ReplicaSet, newest: int) -> dict[str, Any]:
+    """A merge patch that brings the ReplicaSet of the present template up to date; {} when it is.
+
+    `newest` is the highest revision of the others. Where it is not below the set's own, this is a rollback:
+    the old template becomes the newest revision.
+    """
+    have = new["metadata"].get("annotations") or {}
+    changed = {key: value for key, value in copied_annotations(deployment).items() if have.get(key) != value}
+    if revision(new) <= newest:
+        changed[REVISION] = str(newest + 1)
+        past = [*filter(None, have.get(HISTORY, "").split(",")), *filter(None, [have.get(REVISION)])]
+        while len(",".join(past)) > HISTORY_MAX:
+            del past[0]
+        changed |= {HISTORY: ",".join(past)} if past else {}
+    patch: dict[str, Any] = {"metadata": {"annotations": changed}} if changed else {}
+    seconds = deployment["spec"].get("minReadySeconds") or 0
+    if seconds != (new["spec"].get("minReadySeconds") or 0):
+        patch["spec"] = {"minReadySeconds": seconds or None}
+    return patch
 
 
 def desired(deployment: Mapping[str, Any]) -> int:

@@ -148,8 +148,7 @@ class NodeAgent:
         why = refusal(pod["spec"], node)
         if why:
             hint = f" (kubectl uncordon {NODE_NAME})" if why.endswith("unschedulable") else ""
-            message = f"0/1 nodes are available: 1 node(s) {why}{hint}."
-            self._scheduler.warning(pod, "FailedScheduling", message)
+            await self._leave_unbound(pod, f"0/1 nodes are available: 1 node(s) {why}{hint}.")
             return
         condition = {
             "type": "PodScheduled",
@@ -177,6 +176,30 @@ class NodeAgent:
             return
         message = f"Successfully assigned {meta['namespace']}/{meta['name']} to {NODE_NAME}"
         self._scheduler.normal(pod, "Scheduled", message)
+
+    async def _leave_unbound(self, pod: dict[str, Any], message: str) -> None:
+        """Say once why the pod cannot be placed; it is looked at again when the node changes."""
+        meta = pod["metadata"]
+        known = (pod.get("status") or {}).get("conditions") or ()
+        if any(one["type"] == "PodScheduled" and one.get("message") == message for one in known):
+            return
+        self._scheduler.warning(pod, "FailedScheduling", message)
+        condition = {
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": "Unschedulable",
+            "message": message,
+            "lastProbeTime": None,
+            "lastTransitionTime": now_text(),
+        }
+        change = {"metadata": {"uid": meta["uid"]}, "status": {"conditions": [condition]}}
+        try:
+            await self.context.api.patch(
+                "pods", meta["namespace"], meta["name"], change, subresource="status"
+            )
+        except ApiError as error:
+            if error.code not in (404, 409):
+                raise
 
     async def _follow_node(self) -> None:
         """A pod that found no place may find one when the node's labels, taints or cordon change."""

@@ -101,6 +101,38 @@ async def test_rollback_reuses_the_old_set_as_newest_revision(api: Api, kubelet:
     assert dep["metadata"]["annotations"]["deployment.kubernetes.io/revision"] == "3"
 
 
+async def test_the_newest_set_follows_what_is_no_template(api: Api, kubelet: Kubelet) -> None:
+    """`kubectl rollout history` shows the change cause that the ReplicaSets carry."""
+    await api.create("deployments.apps", "default", deployment(replicas=1))
+    await wait_until(lambda: pod_count(api) == 1, "a pod")
+    await settle(api, kubelet)
+    cause = "kubernetes.io/change-cause"
+    for image, why in (("x:1", "first"), ("x:2", "second"), ("x:1", "first again")):
+        changed = {
+            "metadata": {"annotations": {cause: why}},
+            "spec": {
+                "minReadySeconds": len(why),
+                "template": {"spec": {"containers": [{"name": "c", "image": image}]}},
+            },
+        }
+        await api.patch("deployments.apps", "default", "web", changed)
+        await wait_until(
+            lambda why=why: (
+                why
+                in [
+                    one["metadata"]["annotations"].get(cause)
+                    for one in api.peek_all("replicasets.apps", "default")
+                ]
+            ),
+            why,
+        )
+        await kubelet.ready_all()
+    old, new = await sets(api)
+    assert [one["metadata"]["annotations"][cause] for one in (old, new)] == ["second", "first again"]
+    assert new["spec"]["minReadySeconds"] == len("first again")
+    assert new["metadata"]["annotations"]["deployment.kubernetes.io/revision-history"] == "1"
+
+
 async def test_scaling_changes_the_only_set(api: Api, kubelet: Kubelet) -> None:
     await api.create("deployments.apps", "default", deployment(replicas=1))
     await wait_until(lambda: pod_count(api) == 1, "a pod")

@@ -301,6 +301,26 @@ async def test_conditions_tell_what_is_missing(node: Node) -> None:
     assert conditions()["example.com/gate"] == "True"
 
 
+async def test_a_pod_waits_for_a_node_that_fits(node: Node) -> None:
+    await node.run(shell_pod("p", FOREVER, nodeSelector={"disk": "ssd"}))
+
+    def scheduled(name: str = "p") -> dict[str, Any]:
+        conditions = node.status(name).get("conditions") or ()
+        return next((dict(one) for one in conditions if one["type"] == "PodScheduled"), {})
+
+    await wait_until(lambda: scheduled().get("reason") == "Unschedulable", "the reason")
+    assert "didn't match Pod's node affinity/selector" in scheduled()["message"]
+    await wait_until(lambda: "FailedScheduling" in node.reasons(), "an event")
+    await node.api.patch("nodes", None, "local", {"metadata": {"labels": {"disk": "ssd"}}})
+    await node.wait_ready("p")
+    assert scheduled()["status"] == "True"
+    await node.api.patch("nodes", None, "local", {"spec": {"unschedulable": True}})
+    await node.run(shell_pod("q", FOREVER))
+    await wait_until(lambda: "uncordon" in scheduled("q").get("message", ""), "what to do about it")
+    await node.api.patch("nodes", None, "local", {"spec": {"unschedulable": None}})
+    await node.wait_ready("q")
+
+
 async def test_node_is_registered_with_addresses_and_lease(node: Node) -> None:
     obj = await node.api.get("nodes", None, "local")
     assert any(c["type"] == "Ready" and c["status"] == "True" for c in obj["status"]["conditions"])
