@@ -248,3 +248,29 @@ async def test_an_event_is_one_object_in_both_groups(core: Core) -> None:
     assert (again["note"], again["deprecatedCount"]) == ("all is well", 2)
     await core.rest.delete(old, DeleteOptions(), Call())
     assert core.api.peek_all("events", "default") == []
+
+
+async def test_a_lease_is_taken_by_one_candidate_only(core: Core) -> None:
+    """Leader election: whoever writes over the version it read wins, times keep their microseconds."""
+    resource = "leases.coordination.k8s.io"
+    spec = {
+        "holderIdentity": "one",
+        "leaseDurationSeconds": 60,
+        "acquireTime": "2026-01-01T00:00:00.123456Z",
+        "renewTime": "2026-01-01T00:00:00.123456Z",
+        "leaseTransitions": 0,
+    }
+    body = {"metadata": {"name": "web"}, "spec": spec}
+    made = await core.api.create(resource, "default", body)
+    assert made["spec"] == spec
+    renewed = await core.api.update(
+        resource, "default", "web", made | {"spec": spec | {"leaseTransitions": 1}}
+    )
+    with pytest.raises(ApiError) as refused:
+        await core.api.update(resource, "default", "web", made | {"spec": spec | {"holderIdentity": "two"}})
+    assert (refused.value.code, refused.value.reason) == (409, "Conflict")
+    again = await core.api.update(resource, "default", "web", renewed)
+    assert again["metadata"]["resourceVersion"] == renewed["metadata"]["resourceVersion"]
+    with pytest.raises(ApiError) as taken:
+        await core.api.create(resource, "default", body)
+    assert (taken.value.code, taken.value.reason) == (409, "AlreadyExists")
