@@ -8,12 +8,19 @@ that nothing can meet.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from cli.explain.documents import Place
 from cli.explain.manifests import Imagined, Manifests, imagine, place_of
-from cli.explain.patterns import has_end, has_start, impossible_path
+from cli.explain.patterns import (
+    covered,
+    impossible_path,
+    no_value_meets,
+    path_difference,
+    value_difference,
+)
+from cli.explain.regular import Reading
 from cli.explain.remarks import Check, Level, Remark
 from controller.compile.compiler import compile as compile_world
 from controller.compile.snapshot import Snapshot
@@ -22,7 +29,7 @@ from smi.api.hub import HTTPMatch, HTTPRouteGroup, IdentityBinding, Subject, TCP
 from smi.findings import Finding, ObjectRef, Reason, Severity
 from smi.lower import SERVICE_ACCOUNT
 from smi.names import NamespacedName
-from smi.policy.match import PatternError, check_pattern
+from smi.policy.match import PatternError, check_pattern, compile_matches
 from smi.policy.snapshot import Destination, Grant, Inbound, Protocol, Regex, RouteMatch, Split
 
 _LEVELS: Final = {Severity.ERROR: Level.ERROR, Severity.WARNING: Level.WARNING, Severity.INFO: Level.NOTE}
@@ -101,24 +108,45 @@ def _patterns(world: World, _: Snapshot) -> Iterator[Said]:
             where = f"spec.matches[{index}]"
             if match.path is not None and _fine(match.path):
                 yield from _path(group.ref, match, match.path, f"{where}.pathRegex", regex)
-            for header, pattern in match.headers:
-                if _fine(pattern) and not (has_start(pattern) and has_end(pattern)):
-                    message = (
-                        f"header filter {header}: {pattern!r} in match {match.name!r} is searched for in the "
-                        "value here; meshes that hold it against the whole value see another: write '^…$', "
-                        "or '.*' at both ends"
-                    )
-                    yield group.ref, Level.WARNING, Check.PEERS_DIFFER, message, f"{where}.headers.{header}"
+            yield from _headers(group.ref, match, where)
+
+
+def _headers(ref: ObjectRef, match: HTTPMatch, where: str) -> Iterator[Said]:
+    of_name: dict[str, list[str]] = {}
+    for header, pattern in match.headers:
+        if not _fine(pattern):
+            continue
+        filters = of_name.setdefault(header, [])
+        filters.append(pattern)
+        if no_value_meets(filters):
+            others = " and the filters of that header before it" * (len(filters) > 1)
+            message = f"no value meets filter {header}: {pattern!r} of match {match.name!r}{others}"
+            yield ref, Level.WARNING, Check.UNREACHABLE, message, f"{where}.headers.{header}"
+            continue
+        difference = value_difference(pattern)
+        if difference is not None:
+            message = (
+                f"header filter {header}: {pattern!r} in match {match.name!r} is searched for in the value "
+                f"here{_for_example(difference.example, 'meets it')}; meshes that hold it against the whole "
+                "value see another: write '^…$', or '.*' at both ends"
+            )
+            yield ref, Level.WARNING, Check.PEERS_DIFFER, message, f"{where}.headers.{header}"
+
+
+def _for_example(example: str, said: str) -> str:
+    return f" ({example!r} {said})" if example else ""
 
 
 def _path(ref: ObjectRef, match: HTTPMatch, pattern: str, where: str, regex: Regex) -> Iterator[Said]:
-    impossible = impossible_path(pattern)
+    impossible = impossible_path(pattern, Reading.WHOLE if regex is Regex.FULL else Reading.BEGINNING)
+    difference = None if impossible else path_difference(pattern)
     if impossible:
         message = f"no path meets {pattern!r} of match {match.name!r}: {impossible}"
         yield ref, Level.WARNING, Check.UNREACHABLE, message, where
-    elif not has_end(pattern):
+    elif difference is not None:
         whole = "it is held against the whole path"
         beginning = "every path that begins with a match meets it"
+        beginning += _for_example(difference.example, "too")
         here, there = (whole, beginning) if regex is Regex.FULL else (beginning, whole)
         peers = "by the specification" if regex is Regex.FULL else "in Open Service Mesh"
         message = (
@@ -147,7 +175,7 @@ def _unreachable_splits(world: World, snapshot: Snapshot) -> Iterator[Said]:
     for root, destinations in by_root.items():
         splits = destinations[0].splits  # the same on every port of a root
         protocols = {destination.protocol for destination in destinations}
-        for index, split in enumerate(splits):
+        for split in splits:
             ref = world.splits[NamespacedName.parse(split.name)].ref
             if split.matches and protocols <= _OPAQUE:
                 message = (
@@ -155,24 +183,33 @@ def _unreachable_splits(world: World, snapshot: Snapshot) -> Iterator[Said]:
                     "so no request is seen that could meet its matches"
                 )
                 yield ref, Level.WARNING, Check.UNREACHABLE, message, "spec.matches"
-            for match in split.matches or ():
-                other = _covered(match, splits[:index])
-                if other is not None:
-                    message = (
-                        f"match {match.name!r} of HTTPRouteGroup {match.group} takes nothing here: "
-                        f"TrafficSplit {other.name} is older and has the same filter"
-                    )
-                    yield ref, Level.WARNING, Check.UNREACHABLE, message, "spec.matches"
+        for match, split, takers in _never_taken(splits):
+            ref = world.splits[NamespacedName.parse(split.name)].ref
+            message = (
+                f"match {match.name!r} of HTTPRouteGroup {match.group} takes nothing here: every request "
+                f"that meets it goes to {_named(takers)}, which comes first (S11)"
+            )
+            yield ref, Level.WARNING, Check.UNREACHABLE, message, "spec.matches"
 
 
-def _covered(match: RouteMatch, older: tuple[Split, ...]) -> Split | None:
-    """The older split that takes all a match asks for: same path and headers, and at least its methods."""
-    for split in older:
-        for other in split.matches or ():
-            same = (other.path, other.headers, other.regex) == (match.path, match.headers, match.regex)
-            if same and (not other.methods or (match.methods and match.methods <= other.methods)):
-                return split
-    return None
+def _never_taken(splits: Sequence[Split]) -> Iterator[tuple[RouteMatch, Split, tuple[str, ...]]]:
+    """Matches that others, which rank before them, take everything from: (match, its split, those splits)."""
+    ranked = sorted(
+        (-compiled.filters, -compiled.literal, index, place, compiled.route)
+        for index, split in enumerate(splits)
+        for place, compiled in enumerate(compile_matches(split.matches or (), []))
+    )
+    for number, (_, _, index, _, match) in enumerate(ranked):
+        before = [(splits[other].name, one) for _, _, other, _, one in ranked[:number] if other != index]
+        alone = next((name for name, one in before if covered(match, [one])), None)
+        if alone is not None:
+            yield match, splits[index], (alone,)
+        elif covered(match, [one for _, one in before]):
+            yield match, splits[index], tuple(dict.fromkeys(name for name, _ in before))
+
+
+def _named(splits: Sequence[str]) -> str:
+    return f"TrafficSplit {splits[0]}" if len(splits) == 1 else f"one of TrafficSplits {', '.join(splits)}"
 
 
 def _unreachable_grants(world: World, snapshot: Snapshot) -> Iterator[Said]:

@@ -217,7 +217,90 @@ def test_a_filter_that_an_older_split_takes_is_unreachable() -> None:
     )
     (remark,) = (one for one in remarks_of(text) if one.rule == Check.UNREACHABLE)
     assert remark.subject == "TrafficSplit shop/young"
-    assert "shop/old is older" in remark.message
+    assert "goes to TrafficSplit shop/old, which comes first" in remark.message
+
+
+@pytest.mark.parametrize(
+    ("old", "young", "taken"),
+    [
+        # What the young one asks for, the old one takes, however it is written.
+        ("{name: m, pathRegex: '/a/.*'}", "{name: m, pathRegex: '/a/[a-z]+$', methods: [GET]}", "old"),
+        ("{name: m, pathRegex: '/(a|b)$'}", "{name: m, pathRegex: '/[ab]$'}", "old"),
+        ("{name: m, methods: [GET, POST]}", "{name: m, methods: [POST], pathRegex: '.*'}", "old"),
+        ("{name: m, headers: {x: '^a'}}", "{name: m, headers: {x: '^ab$'}}", "old"),
+        # More filters, or a longer beginning, come before age (R4).
+        ("{name: m, pathRegex: '/a.*'}", "{name: m, pathRegex: '/a/b'}", ""),
+        ("{name: m, pathRegex: '/a.*'}", "{name: m, pathRegex: '/a.*', headers: {x: y}}", ""),
+        ("{name: m, pathRegex: '/a/b'}", "{name: m, pathRegex: '/a.*'}", ""),
+        ("{name: m, methods: [GET]}", "{name: m, pathRegex: '.*'}", ""),
+        ("{name: m, headers: {x: '^ab'}}", "{name: m, headers: {x: '^a'}}", ""),
+        ("{name: m, pathRegex: '/a.*'}", "{name: m, pathRegex: '/b.*'}", ""),
+        # Not looked into: nothing is claimed.
+        (r"{name: m, pathRegex: '/a\b.*'}", "{name: m, pathRegex: '/a$'}", ""),
+    ],
+)
+def test_a_filter_is_unreachable_only_if_all_it_asks_for_goes_elsewhere(
+    old: str, young: str, taken: str
+) -> None:
+    text = BASE + group(old, name="older") + group(young, name="newer")
+    for name, group_name, created in (("old", "older", "2026-01-01"), ("young", "newer", "2026-01-02")):
+        filters = f"[{{kind: HTTPRouteGroup, name: {group_name}}}]"
+        text += split("[{service: api, weight: 1}]", name=name, matches=filters, created=created)
+    said = [one for one in remarks_of(text) if one.rule == Check.UNREACHABLE]
+    assert [one.subject for one in said] == ["TrafficSplit shop/young"] * bool(taken)
+
+
+def test_several_that_come_first_may_take_everything_together() -> None:
+    text = BASE + group("{name: m, pathRegex: '/[ab]x$'}", name="both")
+    text += group("{name: m, pathRegex: '/a.*'}", name="a") + group("{name: m, pathRegex: '/b.*'}", name="b")
+    for number, name in enumerate(("a", "b", "both"), 1):
+        filters = f"[{{kind: HTTPRouteGroup, name: {name}}}]"
+        text += split("[{service: api, weight: 1}]", name=name, matches=filters, created=f"2026-01-0{number}")
+    (remark,) = (one for one in remarks_of(text) if one.rule == Check.UNREACHABLE)
+    assert "one of TrafficSplits shop/a, shop/b" in remark.message
+
+
+@pytest.mark.parametrize(
+    ("pattern", "rule", "words"),
+    [
+        ("/items", Check.PEERS_DIFFER, "'/items/' too"),
+        ("/items(/.*)?", Check.PEERS_DIFFER, "'/itemsa' too"),
+        ("/items(/.*|$)", None, ""),
+        ("/a((b$)|(c.*))", None, ""),
+        ("/(a|b.*)$|/c$", None, ""),
+        (r"/a\b", Check.PEERS_DIFFER, "every path that begins with a match meets it, in"),
+        (r"/a\b.*", None, ""),
+        ("[^/*].*", Check.UNREACHABLE, "no path has this form"),
+        ("(items|things)$", Check.UNREACHABLE, "no path has this form"),
+        ("items$|things$", Check.UNREACHABLE, "every path begins with '/'"),
+        ("/a/(b//c|../d)$", None, ""),
+        ("/a/(b//c|[.][.]/d)$", Check.UNREACHABLE, ""),
+    ],
+)
+def test_what_a_path_pattern_means_is_looked_into(pattern: str, rule: str | None, words: str) -> None:
+    text = BASE + group(f"{{name: m, pathRegex: '{pattern}'}}") + target(ITEMS)
+    said = remarks_of(text)
+    assert [one.rule for one in said] == ([] if rule is None else [rule])
+    assert not said or words in said[0].message
+
+
+@pytest.mark.parametrize(
+    ("pattern", "rule", "words"),
+    [
+        ("yes", Check.PEERS_DIFFER, "('/yes' meets it)"),
+        ("^yes$", None, ""),
+        ("^(a|b)$", None, ""),
+        ("(^a$)|(^b$)", None, ""),
+        (".*a.*", None, ""),
+        ("^$x", Check.UNREACHABLE, "no value meets"),
+        ("^ a", Check.UNREACHABLE, "no value meets"),
+    ],
+)
+def test_what_a_header_filter_means_is_looked_into(pattern: str, rule: str | None, words: str) -> None:
+    text = BASE + group(f"{{name: m, headers: {{x-a: '{pattern}'}}}}") + target(ITEMS)
+    said = remarks_of(text)
+    assert [one.rule for one in said] == ([] if rule is None else [rule])
+    assert not said or words in said[0].message
 
 
 def test_of_two_objects_of_one_name_the_first_is_pointed_out() -> None:
