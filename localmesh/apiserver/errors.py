@@ -40,6 +40,8 @@ class ApiError(Exception):
         self.reason = reason
         self.message = message
         self.details = details
+        self.continue_token = ""
+        """Where an expired list may go on, inconsistently."""
 
     @property
     def status(self) -> int:
@@ -50,7 +52,7 @@ class ApiError(Exception):
         status: JsonObject = {
             "kind": "Status",
             "apiVersion": "v1",
-            "metadata": {},
+            "metadata": {"continue": self.continue_token} if self.continue_token else {},
             "status": "Failure",
             "message": self.message,
         }
@@ -142,12 +144,18 @@ def expired(requested: int, floor: int) -> ApiError:
     return ApiError(410, "Expired", f"too old resource version: {requested} ({floor})")
 
 
-def continue_expired() -> ApiError:
+def continue_expired(token: str) -> ApiError:
+    """`token` goes on from the same place in the present state; client-go shows it to who wants it."""
     message = (
-        "The provided continue parameter is too old to display a consistent list result. "
-        "Start a new list without the continue parameter."
+        "The provided continue parameter is too old to display a consistent list result. You can start a new "
+        "list without the continue parameter, or use the continue token in this response to retrieve the "
+        "remainder of the results. Continuing with the provided token results in an inconsistent list - "
+        "objects that were created, modified, or deleted between the time the first chunk was returned and "
+        "now may show up in the list."
     )
-    return ApiError(410, "Expired", message)
+    error = ApiError(410, "Expired", message)
+    error.continue_token = token
+    return error
 
 
 def revision_too_large(requested: int, current: int) -> ApiError:

@@ -23,8 +23,9 @@ SERVED = (
     "api/core/v1", "api/apps/v1", "api/batch/v1", "api/autoscaling/v1", "api/autoscaling/v2", "api/policy/v1",
     "api/coordination/v1", "api/discovery/v1", "api/events/v1", "api/networking/v1", "api/rbac/v1",
     "api/admissionregistration/v1", "api/authentication/v1", "api/authorization/v1", "api/scheduling/v1",
-    "api/storage/v1", "apiextensions-apiserver/pkg/apis/apiextensions/v1", "apimachinery/pkg/apis/meta/v1",
-    "apimachinery/pkg/runtime", "apimachinery/pkg/util/intstr", "apimachinery/pkg/api/resource",
+    "api/scheduling/v1alpha3", "api/storage/v1", "apiextensions-apiserver/pkg/apis/apiextensions/v1",
+    "apimachinery/pkg/apis/meta/v1", "apimachinery/pkg/runtime", "apimachinery/pkg/util/intstr",
+    "apimachinery/pkg/api/resource",
 )  # fmt: skip
 
 _COMMENT = re.compile(r"//[^\n]*")

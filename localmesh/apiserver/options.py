@@ -15,7 +15,14 @@ from localmesh.apiserver.call import (
     Target,
     User,
 )
-from localmesh.apiserver.errors import Cause, bad_request, forbidden_field, invalid, invalid_value
+from localmesh.apiserver.errors import (
+    Cause,
+    bad_request,
+    forbidden_field,
+    invalid,
+    invalid_value,
+    not_supported,
+)
 from localmesh.apiserver.jsonvalue import JsonObject, dumps, lookup
 from localmesh.apiserver.selectors import FieldSelector, Requirement, parse_fields, parse_labels
 from localmesh.apiserver.watch import WatchQuery
@@ -80,19 +87,37 @@ def agent_name(agent: str) -> str:
 
 
 def read_list(target: Target, query: Query) -> ListQuery:
-    match, revision = query.get("resourceVersionMatch", ""), query.get("resourceVersion", "")
-    if match and not revision:
-        raise _list_options("resourceVersionMatch is forbidden unless resourceVersion is provided")
-    if match not in ("", "Exact", "NotOlderThan"):
-        raise bad_request(f"unknown resourceVersionMatch {match!r}")
+    revision, token = query.get("resourceVersion", ""), query.get("continue", "")
+    exact = _exact(query, revision, token)
+    if token and revision not in ("", "0"):
+        raise bad_request("specifying resource version is not allowed when using continue")
     return ListQuery(
         labels=parse_labels(query.get("labelSelector")),
         fields=read_fields(target, query),
         limit=_integer(query, "limit") or 0,
-        continue_token=query.get("continue", ""),
+        continue_token=token,
         revision=_revision(revision),
-        exact=match == "Exact",
+        exact=exact,
     )
+
+
+def _exact(query: Query, revision: str, token: str) -> bool:
+    """Whether a list is of one revision; ApiError 422 for options that contradict each other."""
+    match = query.get("resourceVersionMatch", "")
+    if "sendInitialEvents" in query:
+        message = "sendInitialEvents is forbidden for list"
+        raise invalid("ListOptions", "meta.k8s.io", "", [forbidden_field("sendInitialEvents", message)])
+    if match and not revision:
+        raise _list_options("resourceVersionMatch is forbidden unless resourceVersion is provided")
+    if match and token:
+        raise _list_options("resourceVersionMatch is forbidden when continue is provided")
+    if match not in ("", "Exact", "NotOlderThan"):
+        cause = not_supported("resourceVersionMatch", f'"{match}"', ["Exact", "NotOlderThan"])
+        raise invalid("ListOptions", "meta.k8s.io", "", [cause])
+    if match == "Exact" and revision == "0":
+        message = 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"'
+        raise _list_options(message)
+    return match == "Exact" or bool(not match and revision not in ("", "0") and query.get("limit"))
 
 
 def read_watch(target: Target, query: Query) -> WatchQuery:

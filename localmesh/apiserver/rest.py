@@ -37,6 +37,8 @@ from localmesh.apiserver.structure import structure_of
 
 ATTEMPTS = 8
 """How often a write is recomputed when the object changes underneath it."""
+INCONSISTENT = -1
+"""The revision in a token that goes on with whatever is there."""
 ORPHAN = "orphan"
 FOREGROUND = "foregroundDeletion"
 DEFAULT_POD_GRACE = 30
@@ -130,7 +132,8 @@ class Rest:
     def _list_position(self, query: ListQuery) -> tuple[int, Key | None]:
         current = self.store.revision
         if query.continue_token:
-            return _read_token(query.continue_token)
+            revision, start = _read_token(query.continue_token)
+            return (current if revision == INCONSISTENT else revision), start
         if query.revision is not None and query.revision > current:
             raise revision_too_large(query.revision, current)
         if query.exact and query.revision:
@@ -141,7 +144,10 @@ class Rest:
         try:
             return self.store.items_at(resource.stored_as, revision, target.namespace or None)
         except ApiError as error:
-            raise (continue_expired() if query.continue_token else error) from error
+            if not query.continue_token:
+                raise
+            _, start = _read_token(query.continue_token)
+            raise continue_expired(_continue_token(INCONSISTENT, start)) from error
 
     async def _present_all(self, target: Target, items: Sequence[Item]) -> list[JsonObject]:
         if self.stored_shape(target):

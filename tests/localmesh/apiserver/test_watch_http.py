@@ -120,6 +120,31 @@ async def test_what_makes_no_sense_is_refused(call: Client) -> None:
         assert (answer.status, answer.body["reason"]) == (422, "Invalid")
     assert (await call("GET", f"{N}?watch=1&resourceVersion=abc")).status == 400
     assert (await call("GET", f"{N}?continue=nonsense")).status == 400
+    assert (await call("GET", f"{N}?continue=nonsense&resourceVersion=7")).status == 400
+    for query, why in (
+        ("resourceVersionMatch=Exact&resourceVersion=0", 'resourceVersionMatch "exact" is forbidden'),
+        ("resourceVersionMatch=Exact&resourceVersion=1&continue=x", "forbidden when continue is provided"),
+        ("resourceVersionMatch=Newest&resourceVersion=1", 'Unsupported value: "Newest"'),
+        ("resourceVersionMatch=NotOlderThan&resourceVersion=1&sendInitialEvents=true", "forbidden for list"),
+    ):
+        answer = await call("GET", f"{N}?{query}")
+        assert (answer.status, why in answer.body["message"]) == (422, True), answer.text
+
+
+async def test_a_list_of_one_revision_shows_it(call: Client) -> None:
+    await make(call, "a")
+    then = (await call("GET", N)).body["metadata"]["resourceVersion"]
+    await make(call, "b")
+    for query, names in (
+        (f"resourceVersion={then}&resourceVersionMatch=Exact", ["a"]),
+        (f"resourceVersion={then}&limit=5", ["a"]),
+        (f"resourceVersion={then}&resourceVersionMatch=NotOlderThan", ["a", "b"]),
+        (f"resourceVersion={then}", ["a", "b"]),
+        ("resourceVersion=0", ["a", "b"]),
+    ):
+        answer = await call("GET", f"{N}?{query}")
+        found = [item["metadata"]["name"] for item in answer.body["items"]]
+        assert [name for name in found if name != "kube-root-ca.crt"] == names, query
 
 
 async def test_a_timeout_ends_cleanly_after_a_last_bookmark(call: Client) -> None:
@@ -141,7 +166,10 @@ async def test_tables_are_watched_row_by_row(call: Client) -> None:
 
 
 async def test_too_old_is_told_in_the_stream(server: ApiServer, call: Client) -> None:
+    """Of a page too, with a token that goes on in the present."""
     first = await make(call, "a")
+    await make(call, "b")
+    page = (await call("GET", f"{N}?limit=1")).body
     old = first["metadata"]["resourceVersion"]
     store = server.core.rest.store
     for value in range(store.window + store.slack):
@@ -149,6 +177,13 @@ async def test_too_old_is_told_in_the_stream(server: ApiServer, call: Client) ->
     async with watching(call, f"{N}?watch=1&resourceVersion={old}") as stream:
         frames = await stream.rest()
     assert [(kind, obj["code"], obj["reason"]) for kind, obj in frames] == [("ERROR", 410, "Expired")]
+    await make(call, "c")
+    gone = await call("GET", f"{N}?limit=1&continue={page['metadata']['continue']}")
+    assert (gone.status, gone.body["reason"]) == (410, "Expired")
+    rest = await call("GET", f"{N}?continue={gone.body['metadata']['continue']}")
+    assert [item["metadata"]["name"] for item in rest.body["items"]] == ["b", "c"]
+    exact = await call("GET", f"{N}?resourceVersion={old}&resourceVersionMatch=Exact")
+    assert (exact.status, exact.body["reason"]) == (410, "Expired")
 
 
 async def test_pages_show_one_moment(call: Client) -> None:
