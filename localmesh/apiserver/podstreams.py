@@ -57,8 +57,16 @@ class PodStreams:
         self, request: web.BaseRequest, pod: JsonObject, subresource: str
     ) -> web.StreamResponse:
         """Serve exec, attach or portforward to the end. Raises ApiError before anything is upgraded."""
-        if subresource == "portforward":
-            return await self._port_forward(request, pod)
+        try:
+            if subresource == "portforward":
+                return await self._port_forward(request, pod)
+            return await self._command(request, pod, subresource)
+        except web.HTTPBadRequest as refusal:  # aiohttp's, of a WebSocket handshake
+            raise bad_request(refusal.text or "not a WebSocket handshake") from refusal
+
+    async def _command(
+        self, request: web.BaseRequest, pod: JsonObject, subresource: str
+    ) -> web.StreamResponse:
         query = request.query
         place, wanted = _place(pod, query.get("container", "")), read_wanted(query)
         _require_host(pod)

@@ -124,10 +124,8 @@ async def read_log(path: Path, ended: asyncio.Event, options: LogOptions) -> Asy
 
 async def _texts(path: Path, ended: asyncio.Event, options: LogOptions) -> AsyncIterator[bytes]:
     with ExitStack() as stack:
-        files: list[BinaryIO] = []
-        for part in (rotated(path), path):
-            if part.exists():
-                files.append(stack.enter_context(part.open("rb")))
+        parts = [part for part in (rotated(path), path) if part.exists()]
+        files: list[BinaryIO] = [stack.enter_context(part.open("rb")) for part in parts]
         if options.tail is not None:
             files = _at_tail(files, options.tail)
         for file in files:

@@ -110,7 +110,12 @@ class Process:
         self._outputs.append((transport, output))
 
     def hold_output(self, held: bool) -> None:
-        """Leave output in the pipes, so that the process waits when they are full; or take it again."""
+        """Leave output in the pipes, so that the process waits when they are full; or take it again.
+
+        Once the process has ended, the rest is taken in any case.
+        """
+        if held and self.ended:
+            return
         for transport, output in self._outputs:
             if not output.closed.done():
                 if held:
@@ -131,6 +136,7 @@ class Process:
     async def wait(self) -> Exit:
         """Wait for the end and for the last output."""
         ended = await asyncio.shield(self._ended)
+        self.hold_output(False)
         pending = [output.closed for _, output in self._outputs if not output.closed.done()]
         if pending:
             await asyncio.wait(pending, timeout=DRAIN_S)

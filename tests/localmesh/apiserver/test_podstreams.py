@@ -138,6 +138,8 @@ async def test_requests_that_ask_for_no_stream_we_speak(call: Client, node: Node
     spdy = {"Connection": "Upgrade", "Upgrade": "SPDY/3.1", "X-Stream-Protocol-Version": "v9.channel.k8s.io"}
     assert (await call("POST", path, **spdy)).status == 403
     assert (await call("POST", path, **UPGRADE)).status == 400
+    keyless = await call("GET", path, **UPGRADE | {"Sec-WebSocket-Key": "short"})
+    assert (keyless.status, keyless.body["kind"]) == (400, "Status")
 
 
 async def test_rights_are_those_of_the_verb(
