@@ -12,8 +12,25 @@ import uvloop
 from tests.dataplane.serve.mesh import Mesh, mesh
 
 
+class Loop(uvloop.Loop):
+    """uvloop's `close` waits for ever for a listener that is open: one that a failed test left is closed here."""
+
+    def __init__(self) -> None:
+        self._listeners: list[asyncio.AbstractServer] = []
+
+    async def create_server(self, *args: Any, **options: Any) -> Any:
+        server = await super().create_server(*args, **options)
+        self._listeners.append(server)
+        return server
+
+    def close(self) -> None:
+        for server in self._listeners:
+            server.close()
+        super().close()
+
+
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    return {"uvloop": uvloop.new_event_loop}
+    return {"uvloop": Loop}
 
 
 @pytest.fixture

@@ -279,6 +279,7 @@ async def test_the_server_name_is_counted(
     contexts = Contexts(Authority(), "db", "db-1")
     web, db = await pair(net, echo, protocol)
     server = await asyncio.start_server(echo, db.ip, 0, ssl=contexts.server_context)
+    net.at_end(server.close)
     port = server.sockets[0].getsockname()[1]
     web.reach(DB, [db.endpoint(port)], service="shop/db", protocol=protocol)
     for name in ("db.shop.svc", "DB.shop.svc", "other.example"):
@@ -291,7 +292,6 @@ async def test_the_server_name_is_counted(
     assert names_of(db) == {("inbound", "", "db.shop.svc"): 2, ("inbound", "", "other.example"): 1}
     assert 'server_name="other.example"} 1' in web.telemetry.render().decode()
     assert f"outbound TLS to {DB} asks for other.example" in caplog.messages
-    server.close()
 
 
 async def test_names_that_clients_make_up_do_not_make_the_proxy_grow(net: Mesh) -> None:
