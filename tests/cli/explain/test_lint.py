@@ -9,6 +9,8 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
+from pydantic_sarif.model import StaticAnalysisResultsFormatSarifVersion210JsonSchema
 
 from cli.explain.documents import Place, read
 from cli.explain.lint import lint
@@ -426,6 +428,21 @@ def test_sarif_has_the_shape_the_standard_asks_for() -> None:
         "TrafficTarget shop/web-to-api spec.rules[0].name"
     )
     assert json.loads(json.dumps(log)) == log
+
+
+@pytest.mark.parametrize(
+    "text",
+    [BASE, BASE + target(ITEMS) + "a: [1", BASE + group("{name: bad, pathRegex: '/a['}") + target(ITEMS)],
+    ids=["nothing to say", "broken file", "broken pattern"],
+)
+def test_sarif_meets_its_schema(text: str) -> None:
+    """These models are generated from the schema of OASIS and refuse what it does not know."""
+    log = sarif(remarks_of(text), "1.2.3")
+    read = StaticAnalysisResultsFormatSarifVersion210JsonSchema.model_validate(log)
+    written = read.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    assert written == log
+    with pytest.raises(ValidationError):
+        StaticAnalysisResultsFormatSarifVersion210JsonSchema.model_validate({**log, "colour": "red"})
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from tests.dataplane.serve.mesh import Mesh, mesh
 
 
 class Loop(uvloop.Loop):
-    """uvloop's `close` waits for ever for a listener that is open: one that a failed test left is closed here."""
+    """Closes the listeners that a failed test left: for those uvloop's own `close` would wait for ever."""
 
     def __init__(self) -> None:
         self._listeners: list[asyncio.AbstractServer] = []
