@@ -126,7 +126,8 @@ class Rest:
         token, remaining = "", None
         if len(page) < len(chosen):
             token = _continue_token(revision, page[-1].key)
-            remaining = len(chosen) - len(page) if not query.labels.requirements else None
+            selects = query.labels.requirements or query.fields.requirements
+            remaining = None if selects else len(chosen) - len(page)
         return ListPage(await self._present_all(target, page), revision, token, remaining)
 
     def _list_position(self, query: ListQuery) -> tuple[int, Key | None]:
