@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from controller.compile.access import Rule, Selector, Subjects
 from controller.compile.endpoints import Endpoints, Target, identity_of, inbound_ports
+from controller.compile.limits import service_ref
 from controller.compile.world import Pod, World
 from smi.findings import Finding, ObjectRef, Reason, Severity
 from smi.lower import LoweredTarget
@@ -23,7 +24,7 @@ from smi.policy.snapshot import Grant, Inbound, InboundPort, Mode, Mtls, Protoco
 class Enforcement:
     inbound: Mapping[str, Inbound]
     concerns: Mapping[ObjectRef, frozenset[str]]
-    """TrafficTarget → the meshed pods whose inbound policy it shapes."""
+    """TrafficTarget, or Service with rate limits → the meshed pods whose inbound policy it shapes."""
     findings: tuple[Finding, ...]
     """What only the pods show (R1)."""
 
@@ -54,6 +55,7 @@ def enforce(
     shared: dict[tuple[int, ...], tuple[Grant, ...]] = {}
     postures: dict[str, _Posture] = {}
     inbound: dict[str, Inbound] = {}
+    limited: defaultdict[str, set[str]] = defaultdict(set)
     for name, pod in pods.meshed.items():
         chosen = tuple(by_pod.get(name, ()))
         if chosen not in shared:
@@ -62,10 +64,14 @@ def enforce(
             postures[name.namespace] = _posture(world, name.namespace)
         targets = endpoints.targets.get(str(name), ())
         limits = tuple(_limits(rates, targets)) if rates else ()
+        for limit in limits:
+            limited[limit.service].add(str(name))
         inbound[str(name)] = _inbound(pod, world, postures[name.namespace], shared[chosen], targets, limits)
     concerns = {
         rule.lowered.ref: frozenset(map(str, names)) for rule, names in zip(rules, bound, strict=True)
     }
+    for service, held_by in limited.items():
+        concerns[service_ref(NamespacedName.parse(service))] = frozenset(held_by)
     findings = [
         finding
         for rule, names in zip(rules, bound, strict=True)

@@ -12,7 +12,7 @@ import pytest
 from smi.policy.codec import encode_breaker
 from smi.policy.snapshot import CircuitBreaker, Outliers, Protocol
 from tests.dataplane.serve.http import Echo, get, plain, read_message
-from tests.dataplane.serve.mesh import API, QUICK, Mesh, Pod, split, two_hops
+from tests.dataplane.serve.mesh import API, QUICK, Mesh, Pod, free_port, split, two_hops
 from tests.dataplane.serve.test_http2 import App
 from tests.dataplane.serve.test_http2 import echo as answer
 from tests.dataplane.serve.test_retry import Dies, two_apps
@@ -130,6 +130,7 @@ async def test_http2_requests_share_connections_but_are_counted(net: Mesh) -> No
     web, api = await net.pod("web"), await net.pod("api")
     app = App(lambda _peer: None)
     port = await app.start(api.ip)
+    net.at_end(app.stop)
     web.admit()
     api.admit(net.anything())
     web.reach(API, [api.endpoint(port)], protocol=Protocol.HTTP2)
@@ -149,7 +150,6 @@ async def test_http2_requests_share_connections_but_are_counted(net: Mesh) -> No
             peer.flush()
         assert [answered.status_code for answered in await asyncio.gather(*asked)] == [200] * 3
     await until(lambda: sample(web, "smi_mesh_circuit_breaker_used")["max-requests"] == "0")
-    app.stop()
 
 
 async def test_opaque_connections_over_the_threshold_are_reset(net: Mesh) -> None:
@@ -242,6 +242,52 @@ async def test_an_endpoint_comes_back_when_its_time_is_over(net: Mesh) -> None:
         while len(patient.seen) == seen:
             assert (await client.ask(get(API))).status == 200
     assert sample(web, "smi_mesh_ejections_total") == {"": "1"}
+
+
+async def test_workers_share_the_thresholds(net: Mesh) -> None:
+    web = net.make("web")
+    web.settings = replace(web.settings, workers=2)
+    await web.start()
+    net.pods.append(web)
+    gate, api = Gate(), await net.pod("api")
+    port = await net.serve(api.ip, gate)
+    web.admit()
+    api.admit(net.anything())
+    web.reach(API, [api.endpoint(port)])
+    guard(web, CircuitBreaker(max_requests=2))
+    first, second = [await net.client(web.outbound) for _ in range(2)]
+    first.send(get(API))
+    await until(lambda: gate.seen == 1)
+    assert (await second.ask(get(API))).get("x-smi-mesh-reason") == "overflow"
+    gate.go.set()
+    assert (await first.receive()).status == 200
+
+
+@pytest.mark.parametrize("http2", [False, True])
+async def test_what_waits_for_an_endpoint_goes_on_as_what_it_is(net: Mesh, http2: bool) -> None:
+    """S33: the endpoint refuses, the next one is not known yet."""
+    net.limits = replace(QUICK, hold=30.0)
+    web, api = await net.pod("web"), await net.pod("api")
+    app = App()
+    if http2:
+        port = await app.start(api.ip)
+        net.at_end(app.stop)
+    else:
+        port = await net.serve(api.ip, Echo())
+    api.admit(net.anything())
+    web.admit()
+    protocol = Protocol.HTTP2 if http2 else Protocol.HTTP
+    web.reach(API, [api.endpoint(free_port())], protocol=protocol)
+    guard(web, CircuitBreaker(5, 5, 5))
+    async with httpx.AsyncClient(http1=not http2, http2=http2, timeout=10, trust_env=False) as client:
+        url = f"http://{web.outbound[0]}:{web.outbound[1]}/"
+        asked = asyncio.Task(client.get(url, headers={"host": API}))
+        await until(lambda: len(web.running.waiting) == 1)
+        assert sample(web, "smi_mesh_circuit_breaker_used")["max-requests"] == "1"
+        web.reach(API, [api.endpoint(port)], protocol=protocol)
+        assert (await asked).status_code == 200
+    used = {"max-connections": "0", "max-pending-requests": "0", "max-requests": "0"}
+    await until(lambda: sample(web, "smi_mesh_circuit_breaker_used") == used)
 
 
 async def test_thresholds_may_go_away_while_requests_are_under_way(net: Mesh) -> None:

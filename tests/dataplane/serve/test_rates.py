@@ -5,6 +5,8 @@ Rates are per hour: within a test a bucket holds its burst and no more.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import grpc
 import grpc.aio
 import pytest
@@ -162,6 +164,19 @@ async def test_an_opaque_connection_beyond_the_limit_is_reset(net: Mesh, protoco
     assert [line.rpartition(" ")[2] for line in limited(db)] == ["1"]
     [series] = db.telemetry._tcp.values()
     await until(lambda: series.closed.get("rate-limited") == 1)
+
+
+async def test_workers_share_a_limit(net: Mesh) -> None:
+    api = net.make("api")
+    api.settings = replace(api.settings, workers=4)
+    await api.start()
+    net.pods.append(api)
+    web, port = await net.pod("web"), await net.serve(api.ip, Echo())
+    web.admit()
+    web.reach(API, [api.endpoint(port)])
+    api.admit(net.anything(), limits=(limit(port, 8),))
+    client = await net.client(web.outbound)
+    assert [(await client.ask(get(API))).status for _ in range(4)] == [200, 200, 429, 429]
 
 
 async def test_no_limit_no_bucket(net: Mesh) -> None:
