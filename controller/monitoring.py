@@ -256,7 +256,8 @@ _PROXIES: Final = (
     ),
     _Panel(
         "Revisions behind the controller",
-        (("scalar(max(smi_mesh_controller_revision)) - smi_mesh_config_revision", "{{pod}}"),),
+        # A proxy may have been scraped after the controller, and be ahead of what that said.
+        (("clamp_min(scalar(max(smi_mesh_controller_revision)) - smi_mesh_config_revision, 0)", "{{pod}}"),),
     ),
     _Panel("Proxies with a config stream", (("smi_mesh_controller_proxies", "proxies"),), kind="stat"),
     _Panel("Connections", (("smi_mesh_connections", "{{pod}}"),)),

@@ -222,7 +222,7 @@ spec:
 ---"""
 
 
-def _service(name: str, selector: str, port: int, port_name: str) -> str:
+def service(name: str, selector: str, port: int, port_name: str) -> str:
     return f"""
 apiVersion: v1
 kind: Service
@@ -244,8 +244,8 @@ metadata: {{name: {NAMESPACE}, labels: {{smi-mesh.io/inject: enabled}}}}
     + deployment("api-v1", labels=", part: api", annotations=", smi-mesh.io/access-log: json failures")
     + deployment("api-v2", labels=", part: api")
     + deployment("db", env="\n        - {name: TCP_PORT, value: '5432'}")
-    + _service("api", "part: api", 8080, "http")
-    + _service("api-v1", "app: api-v1", 8080, "http")
-    + _service("api-v2", "app: api-v2", 8080, "http")
-    + _service("db", "app: db", 5432, "tcp-db")
+    + service("api", "part: api", 8080, "http")
+    + service("api-v1", "app: api-v1", 8080, "http")
+    + service("api-v2", "app: api-v2", 8080, "http")
+    + service("db", "app: db", 5432, "tcp-db")
 )

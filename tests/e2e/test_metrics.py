@@ -19,7 +19,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from controller.monitoring import dashboard_queries, rules
+from controller.monitoring import dashboard_queries, dashboards, rules
 from tests.e2e import dashboard_picture, flagger, policies
 from tests.e2e.harness import NAMESPACE, Cluster, start_cluster, wait_for
 
@@ -326,9 +326,30 @@ def test_a_bucket_leads_to_a_trace(observed: Observed) -> None:
 
 
 def test_dashboards_can_be_drawn(observed: Observed, tmp_path: Path) -> None:
-    drawn = dashboard_picture.picture(observed.range, observed.began, time.time())
-    panels = ElementTree.fromstring(drawn).findall("{http://www.w3.org/2000/svg}g")
-    assert len(panels) == len(dashboard_picture.SHOWN)
-    for panel in panels:
-        assert panel.findall("{http://www.w3.org/2000/svg}polyline"), ElementTree.tostring(panel)
-    (tmp_path / "dashboard.svg").write_text(drawn)  # to look at
+    for name, dashboard in dashboards().items():
+        drawn = dashboard_picture.picture(name, observed.range, observed.began, time.time())
+        panels = ElementTree.fromstring(drawn).findall("{http://www.w3.org/2000/svg}g")
+        assert len(panels) == len(dashboard["panels"])
+        for panel in panels:
+            assert "No data" not in [text.text for text in panel.iter("{http://www.w3.org/2000/svg}text")]
+        (tmp_path / f"{name}.svg").write_text(drawn)  # to look at
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "said"),
+    [
+        (0.5, "percentunit", "50%"), (0, "percentunit", "0%"), (0.25, "s", "250 ms"), (90000, "s", "1.04 d"),
+        (0, "s", "0 s"), (3 * 2**20, "bytes", "3 MiB"), (12.34, "reqps", "12.3 req/s"),
+        (1500, "short", "1.5 k"),
+    ],
+)  # fmt: skip
+def test_amounts_are_said_in_their_units(value: float, unit: str, said: str) -> None:
+    assert dashboard_picture.amount(value, unit) == said
+
+
+@pytest.mark.parametrize("top", [1e-6, 0.0, 0.03, 1, 7, 60, 3 * 2**20])
+def test_marks_are_round_and_reach_the_top(top: float) -> None:
+    marks = dashboard_picture.ticks(top)
+    assert marks[0] == 0
+    assert marks[-1] >= top * 0.999
+    assert 2 <= len(marks) <= 6
