@@ -15,15 +15,18 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol, cast
 from urllib.parse import parse_qsl
 
+from smi.names import APP_CHECKS, WITHDRAWN
+
 MAX_HEAD: Final = 8192
 """Bytes of a request's head."""
 MAX_CONNECTIONS: Final = 64
 EXCHANGE_SECONDS: Final = 10.0
-"""A connection that is not done after this long is cut."""
+"""A connection that is not done after this long is cut, unless its answer takes its time by design."""
 
 TURN_SECONDS: Final = 0.001
 """A scrape is written for so long at a time, between two turns of everything else."""
 
+_SLOW: Final = (APP_CHECKS.encode(), WITHDRAWN.encode())
 _TEXT: Final = "text/plain; charset=utf-8"
 _JSON: Final = "application/json"
 _PHRASES: Final = {
@@ -63,6 +66,8 @@ class Views:
     config: Callable[[], Mapping[str, Any]]
     refresh: Callable[[Callable[[], None]], None] = lambda then: then()
     """Calls back once /metrics and /samples can be answered: at once where all is counted in one process."""
+    begin: Callable[[str, Callable[[str], None]], bool] = lambda _path, _then: False
+    """Begins what takes its time: calls back with "" if it went well, else why not. False: no such path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,11 +195,28 @@ class _Connection(asyncio.Protocol):
             return
         peer = self._transport.get_extra_info("peername")
         own_pod = bool(peer) and self._admin.is_own_pod(peer[0])
-        if words[1].startswith((b"/metrics", b"/samples")):
+        if words[1].startswith(_SLOW) and words[0] in (b"GET", b"HEAD"):
+            self._begin(words[0], words[1])
+        elif words[1].startswith((b"/metrics", b"/samples")):
             self._transport.pause_reading()
             self._admin.views.refresh(lambda: self._answer(words[0], words[1], own_pod, _accept(fields)))
         else:
             self._answer(words[0], words[1], own_pod, _accept(fields))
+
+    def _begin(self, method: bytes, target: bytes) -> None:
+        """Answer when it is done; whoever asked has a time-out of its own."""
+        assert self._transport is not None
+        self._transport.pause_reading()
+        path = target.partition(b"?")[0].decode("latin-1")
+        if not self._admin.views.begin(path, lambda problem: self._done(method, problem)):
+            self._finish(method, Answer(404, b"there is no such check\n"))
+        elif self._deadline is not None:
+            self._deadline.cancel()
+
+    def _done(self, method: bytes, problem: str) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            text = f"failed: {problem}\n".encode("utf-8", "backslashreplace")
+            self._finish(method, Answer(503, text) if problem else Answer(200, b"ok\n"))
 
     def _answer(self, method: bytes, target: bytes, own_pod: bool, accept: str) -> None:
         if self._transport is None or self._transport.is_closing():

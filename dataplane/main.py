@@ -22,19 +22,22 @@ import uvloop
 from dataplane import VERSION, gauges, process, serve
 from dataplane.accesslog import pump
 from dataplane.admin import Admin, Views
+from dataplane.appchecks import CheckFailed, perform
 from dataplane.control.discovery import Discovery
 from dataplane.control.exporting import Spans, spans
 from dataplane.control.identity import Identity
+from dataplane.control.leaving import Leaving
 from dataplane.control.tapping import Tapping, follow
 from dataplane.exposition import Exposition
 from dataplane.samples import TICK_SECONDS, Ring
-from dataplane.settings import Settings, SettingsError, settings_from, worker_count
+from dataplane.settings import Check, Settings, SettingsError, settings_from, worker_count
 from dataplane.state import State
 from dataplane.tap import Tap
 from dataplane.tasks import Tasks
 from dataplane.telemetry import Own, Telemetry
 from dataplane.workers.crew import Crew
 from dataplane.workers.worker import Worker
+from smi.names import APP_CHECKS, WITHDRAWN
 
 SWEEP_SECONDS: Final = 60.0
 
@@ -121,6 +124,7 @@ async def run(proxy: Proxy) -> int:
         lambda window: ring.samples(proxy.own(), time.time(), window),
         proxy.state.describe,
         _refreshed(proxy.crew, tasks),
+        _slow(settings, Leaving(proxy.discovery), tasks),
     )
     admin = Admin(views, settings.pod_ip)
     await admin.start(settings.bind, settings.admin_port)
@@ -189,6 +193,33 @@ def _refreshed(crew: Crew | None, tasks: Tasks) -> Callable[[Callable[[], None]]
             tasks.start("scrape", collected(crew, then))
 
     return refresh
+
+
+def _slow(settings: Settings, leaving: Leaving, tasks: Tasks) -> Callable[[str, Callable[[str], None]], bool]:
+    """As `Views.begin`: the app's probes and hooks, and the wait before it is ended."""
+
+    async def withdrawn(then: Callable[[str], None]) -> None:
+        in_time = await leaving.withdrawn(settings.withdraw_seconds)
+        then("" if in_time else "callers may still send to this pod")
+
+    async def checked(check: Check, then: Callable[[str], None]) -> None:
+        try:
+            await perform(check, settings.pod_ip)
+        except CheckFailed as failure:
+            then(str(failure))
+        else:
+            then("")
+
+    def begin(path: str, then: Callable[[str], None]) -> bool:
+        if path == WITHDRAWN:
+            tasks.start("withdrawal", withdrawn(then))
+            return True
+        check = settings.app_checks.get(path.removeprefix(APP_CHECKS))
+        if check is not None:
+            tasks.start("app check", checked(check, then))
+        return check is not None
+
+    return begin
 
 
 async def _tick(ring: Ring, crew: Crew | None) -> None:

@@ -7,11 +7,12 @@ should hold, because the one who reads it has only the container's log.
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from smi import names
@@ -20,7 +21,9 @@ DEFAULT_CONTROLLER: Final = f"{names.CONTROLLER_NAME}.{names.SYSTEM_NAMESPACE}.s
 DEFAULT_TOKEN_FILE: Final = "/var/run/secrets/smi-mesh/token"
 DEFAULT_DRAIN_SECONDS: Final = 20.0
 DEFAULT_UDP_IDLE_SECONDS: Final = 30.0
+DEFAULT_WITHDRAW_SECONDS: Final = 10.0
 _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+CHECK_KINDS: Final = ("tcp", "grpc", "http", "https")
 _PEM_BEGIN: Final = "-----BEGIN CERTIFICATE-----"
 
 
@@ -35,6 +38,18 @@ class Interception(StrEnum):
     """Redirected in the pod's network namespace; the original destination is asked of the kernel."""
     EXPLICIT = "explicit"
     """The app uses the sidecar as its HTTP proxy; pods share the host's network namespace."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A probe or hook of one of the app's containers that the kubelet leaves to the sidecar."""
+
+    kind: str
+    port: int
+    seconds: float
+    path: str = "/"
+    headers: tuple[tuple[str, str], ...] = ()
+    service: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +126,10 @@ class Settings:
     admin_port: int = names.ADMIN_PORT
     workers: int = 1
     """Processes that serve; more than one share the listeners (docs/adr/0016-workers.md)."""
+    app_checks: Mapping[str, Check] = field(default_factory=dict, repr=False)
+    """Probes and hooks of the app's containers that the kubelet has the sidecar do, by name."""
+    withdraw_seconds: float = DEFAULT_WITHDRAW_SECONDS
+    """How long `/withdrawn` waits at most for callers to know that the pod ends."""
     drain_seconds: float = DEFAULT_DRAIN_SECONDS
     """How long exchanges in flight may take after SIGTERM; keep below the pod's grace period."""
 
@@ -160,6 +179,8 @@ def settings_from(environ: Mapping[str, str]) -> Settings:
         access_log=_access_log(given),
         tracing=_tracing(given),
         workers=worker_count("SMI_MESH_WORKERS", given.get("SMI_MESH_WORKERS", "")),
+        app_checks=_app_checks(given),
+        withdraw_seconds=_seconds(given, "SMI_MESH_WITHDRAW_SECONDS", DEFAULT_WITHDRAW_SECONDS),
         drain_seconds=_seconds(given, "SMI_MESH_DRAIN_SECONDS", DEFAULT_DRAIN_SECONDS),
         discovery_port=port(given, "SMI_MESH_DISCOVERY_PORT", names.DISCOVERY_PORT),
         identity_port=port(given, "SMI_MESH_IDENTITY_PORT", names.IDENTITY_PORT),
@@ -175,6 +196,41 @@ def _metrics(given: Mapping[str, str]) -> tuple[str, ...]:
         return names.metrics_dialects(given.get("SMI_MESH_METRICS") or names.DEFAULT_METRICS)
     except ValueError as error:
         raise SettingsError(f"SMI_MESH_METRICS: {error}") from None
+
+
+def _app_checks(given: Mapping[str, str]) -> Mapping[str, Check]:
+    try:
+        return app_checks(given.get("SMI_MESH_APP_CHECKS", ""))
+    except ValueError as error:
+        raise SettingsError(f"SMI_MESH_APP_CHECKS: {error}") from None
+
+
+def app_checks(text: str) -> Mapping[str, Check]:
+    """Name → check, from the injector's JSON. Raises ValueError."""
+    found = json.loads(text) if text else {}
+    if not isinstance(found, dict):
+        raise ValueError("expected a JSON object")
+    return {name: _check(name, entry) for name, entry in found.items()}
+
+
+def _check(name: str, entry: Any) -> Check:
+    try:
+        headers = tuple((str(one), str(value)) for one, value in entry.get("headers", ()))
+        check = Check(
+            str(entry["kind"]),
+            int(entry["port"]),
+            float(entry["seconds"]),
+            str(entry.get("path", "/")),
+            headers,
+            str(entry.get("service", "")),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{name}: {error!r}") from None
+    if check.kind not in CHECK_KINDS or not 0 < check.port < 65536 or not 0 < check.seconds <= 3600:
+        raise ValueError(f"{name}: expected one of {', '.join(CHECK_KINDS)}, a port and seconds up to 3600")
+    if not all(text.isprintable() for text in (check.path, *(word for pair in headers for word in pair))):
+        raise ValueError(f"{name}: a path or header with control characters")
+    return check
 
 
 def _access_log(given: Mapping[str, str]) -> names.AccessLogging | None:

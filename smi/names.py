@@ -20,7 +20,11 @@ INBOUND_PORT: Final = 15006
 MESH_PORT: Final = 15008
 """Inbound listener for mTLS between proxies; the target port travels in SNI."""
 ADMIN_PORT: Final = 15020
-"""Admin listener: /ready, /live, /metrics, /config."""
+"""Admin listener: /ready, /live, /metrics, /config, and the two below."""
+APP_CHECKS: Final = "/app-health/"
+"""Below it: the probes and hooks of the app's containers that the sidecar does for the kubelet."""
+WITHDRAWN: Final = "/withdrawn"
+"""Answers when nobody calls the pod any more."""
 DISCOVERY_PORT: Final = 15010
 """Controller: discovery streams (mTLS)."""
 IDENTITY_PORT: Final = 15012
@@ -51,6 +55,9 @@ EXCLUDE_INBOUND_ANNOTATION: Final = "smi-mesh.io/exclude-inbound-ports"
 EXCLUDE_OUTBOUND_ANNOTATION: Final = "smi-mesh.io/exclude-outbound-ports"
 UDP_IDLE_ANNOTATION: Final = "smi-mesh.io/udp-idle-seconds"
 """On a pod: after how many seconds without a datagram its sidecar forgets a UDP flow (default 30)."""
+WITHDRAW_ANNOTATION: Final = "smi-mesh.io/withdraw-seconds"
+"""On a pod: how long its app is kept at most until callers know that it ends; 0: not at all."""
+MAX_WITHDRAW_SECONDS: Final = 600
 WORKERS_ANNOTATION: Final = "smi-mesh.io/workers"
 """On a pod: how many processes of its sidecar serve (default 1)."""
 MAX_WORKERS: Final = 64

@@ -6,10 +6,12 @@ patched pod must stay valid for a real API server and for the pod's own security
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from controller.admission.checks import rewrite, wait_withdrawn
 from controller.compile.workload import workload_of
 from controller.settings import Resources, Settings, Tracing
 from smi.names import (
@@ -19,6 +21,7 @@ from smi.names import (
     EXCLUDE_INBOUND_ANNOTATION,
     EXCLUDE_OUTBOUND_ANNOTATION,
     INJECT_LABEL,
+    MAX_WITHDRAW_SECONDS,
     MAX_WORKERS,
     MESHED_LABEL,
     METRICS_ANNOTATION,
@@ -29,6 +32,7 @@ from smi.names import (
     TOKEN_AUDIENCE,
     TRACE_SAMPLING_ANNOTATION,
     UDP_IDLE_ANNOTATION,
+    WITHDRAW_ANNOTATION,
     WORKERS_ANNOTATION,
     Workload,
     access_logging,
@@ -47,6 +51,7 @@ ADMIN_PORT_NAME: Final = "smi-mesh-admin"
 TOKEN_VOLUME: Final = "smi-mesh-token"  # a volume's name
 TOKEN_DIRECTORY: Final = "/var/run/secrets/smi-mesh"  # a path
 _TOKEN_SECONDS: Final = 3600
+_WITHDRAW_SECONDS: Final = 10.0
 _MIRROR_ANNOTATION: Final = "kubernetes.io/config.mirror"
 _PROXY_VARIABLES: Final = ("HTTP_PROXY", "http_proxy")
 _NO_PROXY_VARIABLES: Final = ("NO_PROXY", "no_proxy")
@@ -96,8 +101,11 @@ class Refused:
     message: str
 
 
-def inject(pod: Pod, namespace: str, sidecar: Sidecar) -> Patch | Skipped | Refused:
-    """The patch for one pod of `namespace`. Which namespaces join is the webhook registration's matter."""
+def inject(pod: Pod, namespace: str, sidecar: Sidecar, secret: str = "") -> Patch | Skipped | Refused:
+    """The patch for one pod of `namespace`. Which namespaces join is the webhook registration's matter.
+
+    `secret`: another one for each pod, for those who may call its hooks (`checks`).
+    """
     skip = _reason_to_skip(pod, namespace)
     if skip is not None:
         return Skipped(skip)
@@ -109,6 +117,7 @@ def inject(pod: Pod, namespace: str, sidecar: Sidecar) -> Patch | Skipped | Refu
         workers = _workers(pod) or sidecar.workers
         access_log = _access_log(pod) or sidecar.access_log
         sampling = _trace_sampling(pod) or sidecar.tracing.sampling
+        withdraw = _withdraw(pod)
     except ValueError as error:
         return Refused(str(error))
     conflict = _conflict(pod)
@@ -118,7 +127,17 @@ def inject(pod: Pod, namespace: str, sidecar: Sidecar) -> Patch | Skipped | Refu
     env += [_variable("SMI_MESH_WORKLOAD", str(_workload(pod))), _variable("SMI_MESH_METRICS", metrics)]
     env += [_variable("SMI_MESH_WORKERS", workers)] * bool(workers)
     env += [_variable("SMI_MESH_ACCESS_LOG", access_log)] * bool(access_log)
-    containers = [_proxy(sidecar, env + _tracing_env(sidecar.tracing, sampling))]
+    own = env + _tracing_env(sidecar.tracing, sampling)
+    own += [_variable("SMI_MESH_WITHDRAW_SECONDS", f"{withdraw:g}")] * bool(withdraw)
+    checks: Patch = []
+    if not sidecar.explicit:
+        excluded = frozenset(int(port) for port in exclude_inbound.split(",") if port)
+        rewritten = rewrite(pod["spec"], 2, excluded, secret)
+        checks += rewritten.patch
+        own += [_variable("SMI_MESH_APP_CHECKS", _literal(rewritten.checks))] * bool(rewritten.checks)
+    if withdraw:
+        checks += wait_withdrawn(pod["spec"])
+    containers = [_proxy(sidecar, own)]
     if not sidecar.explicit:
         containers.insert(0, _redirect(sidecar, env))
     patch = [*_first_in_list(pod["spec"], "/spec", "initContainers", containers)]
@@ -127,7 +146,7 @@ def inject(pod: Pod, namespace: str, sidecar: Sidecar) -> Patch | Skipped | Refu
     patch += _entries(pod, "annotations", {STATUS_ANNOTATION: "injected", **_scrape(pod)})
     if sidecar.explicit:
         patch += _point_apps_at_proxy(pod, before=len(containers))
-    return patch
+    return patch + checks
 
 
 # --- which pods ---------------------------------------------------------------------------------------------
@@ -191,6 +210,27 @@ def _seconds(pod: Pod, annotation: str) -> str:
     if text and not (text.isascii() and text.isdigit() and 0 < int(text[:5]) <= 3600):
         raise ValueError(f"annotation {annotation}: expected whole seconds from 1 to 3600, got {text[:40]!r}")
     return text
+
+
+def _withdraw(pod: Pod) -> float:
+    """Seconds that an app is kept until callers know that it ends, 0 for none: at most half the grace period.
+
+    Raises ValueError that names the annotation.
+    """
+    grace = pod["spec"].get("terminationGracePeriodSeconds")
+    half = (30 if grace is None else max(int(grace), 0)) / 2
+    text = _annotation(pod, WITHDRAW_ANNOTATION)
+    if text and not (text.isascii() and text.isdigit() and int(text[:5]) <= MAX_WITHDRAW_SECONDS):
+        raise ValueError(
+            f"annotation {WITHDRAW_ANNOTATION}: expected whole seconds from 0 to {MAX_WITHDRAW_SECONDS}, "
+            f"got {text[:40]!r}"
+        )
+    return min(float(text) if text else _WITHDRAW_SECONDS, half)
+
+
+def _literal(value: Mapping[str, Any]) -> str:
+    """JSON as a variable's value: Kubernetes would expand `$(NAME)` in it."""
+    return json.dumps(value, separators=(",", ":")).replace("$(", "$$(")
 
 
 def _workers(pod: Pod) -> str:

@@ -10,6 +10,7 @@ import asyncio
 import base64
 import json
 import logging
+import secrets
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -99,7 +100,7 @@ def _mutate(asked: dict[str, Any], sidecar: Sidecar) -> tuple[Answer, str]:
     pod, namespace = asked.get("object"), str(asked.get("namespace") or "")
     if not isinstance(pod, dict) or not isinstance(pod.get("spec"), dict):
         return _refusal("the request holds no pod"), "refused"
-    outcome = inject(pod, namespace, sidecar)
+    outcome = inject(pod, namespace, sidecar, secret=secrets.token_urlsafe(16))
     name = (pod.get("metadata") or {}).get("name") or (pod.get("metadata") or {}).get("generateName")
     if isinstance(outcome, Skipped):
         _log.info("no sidecar for pod %s/%s: %s", namespace, name, outcome.reason)

@@ -31,6 +31,7 @@ TAPPED_FIELDS: Final = (
 )  # fmt: skip
 
 PONG: Final = b'{"type":"pong"}\n'
+WITHDRAWN: Final = b'{"type":"withdrawn"}\n'
 
 
 class ProtocolError(ValueError):
@@ -82,11 +83,16 @@ class Ping:
 
 
 @dataclass(frozen=True, slots=True)
+class Leaving:
+    """The proxy's pod is about to end: it wants to know when nobody calls it any more."""
+
+
+@dataclass(frozen=True, slots=True)
 class Unknown:
     """A message of a newer client: ignored."""
 
 
-Message = Hello | Subscribe | Unsubscribe | Ack | Nack | Tapped | Ping | Unknown
+Message = Hello | Subscribe | Unsubscribe | Ack | Nack | Tapped | Ping | Leaving | Unknown
 
 
 def parse(line: bytes) -> Message:
@@ -112,6 +118,8 @@ def parse(line: bytes) -> Message:
             return _tapped(message)
         case "ping":
             return Ping()
+        case "leaving":
+            return Leaving()
         case str():
             return Unknown()
         case _:

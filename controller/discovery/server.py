@@ -20,6 +20,7 @@ from typing import Any, Final
 from controller import listening
 from controller.compile.slicing import diff, slice_for
 from controller.discovery import protocol
+from controller.discovery.departures import Departures
 from controller.discovery.protocol import ProtocolError
 from controller.discovery.proxies import Proxies, Proxy
 from controller.hub import Hub, Published
@@ -89,6 +90,7 @@ class DiscoveryServer:
         self._trust_domain = trust_domain
         self._dead_seconds = dead_seconds
         self._streams: dict[Proxy, _Stream] = {}
+        self._departures = Departures()
         self._taps: dict[str, tuple[frozenset[str], TapReader]] = {}
         self._accepted: set[asyncio.StreamWriter] = set()
         self._tasks = Tasks()
@@ -154,6 +156,17 @@ class DiscoveryServer:
             self._proxies.forget_absent(latest.snapshot.inbound)
         for stream in self._streams.values():
             stream.wake()
+        self._tell_withdrawn()
+
+    def _tell_withdrawn(self) -> None:
+        """Answer the proxies whose pods nobody calls any more."""
+        latest = self._hub.latest
+        if latest is None or not self._departures:
+            return
+        gone = set(self._departures.withdrawn(latest, self._proxies))
+        for stream in self._streams.values() if gone else ():
+            if stream.proxy.pod in gone:
+                stream.say(protocol.WITHDRAWN)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._accepted) >= MAX_STREAMS:
@@ -200,6 +213,8 @@ class DiscoveryServer:
         finally:
             del self._streams[proxy]
             self._proxies.disconnect(proxy)
+            self._departures.forget(proxy.pod)
+            self._tell_withdrawn()
             self._metrics.proxies.set(self._proxies.connected)
             _log.info("proxy of %s disconnected", proxy.pod)
 
@@ -219,6 +234,10 @@ class DiscoveryServer:
                     self._proxies.on_change()
                 case protocol.Ack(revision):
                     self._proxies.acknowledge(proxy, min(revision, stream.sent_revision))
+                    self._tell_withdrawn()
+                case protocol.Leaving():
+                    self._departures.begin(proxy.pod)
+                    self._tell_withdrawn()
                 case protocol.Nack(revision, error):
                     self._metrics.nacks.inc()
                     _log.error("proxy of %s refused revision %d: %s", proxy.pod, revision, error)

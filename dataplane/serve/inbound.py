@@ -25,6 +25,7 @@ from dataplane.core.inbound import (
 )
 from dataplane.core.openings import First, Openings
 from dataplane.core.outcome import Outcome, Reply, failed, refused
+from dataplane.core.patience import pause
 from dataplane.core.rates import SECOND, Held, Rates
 from dataplane.serve.gate import Decision, Refusal, Serving, Way
 from dataplane.serve.handshakes import Expired, Handshakes, Issued
@@ -94,6 +95,7 @@ class Inbound:
         self._loads: WeakValueDictionary[str, Load] = WeakValueDictionary()
         self._ceiling = Ceiling(serving.limits.requests_to_app, self.active)
         self._logged: dict[str, float] = {}
+        self._awake: set[int] = set()  # ports on which the app has accepted an opaque connection
         self.rates: Rates | None = None
         """None while there is no limit, which then costs nothing."""
         self._processes = processes
@@ -227,10 +229,23 @@ class Inbound:
         self.serving.tasks.start("connect app", self._connect(tunnel, permit, port))
 
     async def _connect(self, tunnel: Tunnel, permit: Permit, port: int) -> None:
-        try:
-            await self.app.connect(permit, port, lambda: tunnel.server)
-        except ConnectFailed as failure:
-            tunnel.failed(failure.outcome.reason)
+        until = self.serving.loop.time() + self.serving.limits.hold
+        turn = 0
+        while True:
+            try:
+                await self.app.connect(permit, port, lambda: tunnel.server)
+            except ConnectFailed as failure:
+                # The caller's proxy has passed this connection on, so nobody else can be asked any more;
+                # but an app that never listened is only just starting.
+                awake = port in self._awake or tunnel.client.lost
+                if awake or self.serving.loop.time() >= until:
+                    tunnel.failed(failure.outcome.reason)
+                    return
+                await asyncio.sleep(pause(turn))
+                turn += 1
+            else:
+                self._awake.add(port)
+                return
 
     # --- rate limits -------------------------------------------------------------------------------
 

@@ -463,7 +463,7 @@ class ContainerRunner:
 
     # --- stopping ------------------------------------------------------------------------------------
 
-    async def stop(self, grace_s: float) -> None:
+    async def stop(self, grace_s: float, *, hooks: bool = True) -> None:
         """preStop hook, SIGTERM, and SIGKILL when the grace period is over. Updates the state."""
         run_ = self._run
         if run_ is None:
@@ -473,7 +473,7 @@ class ContainerRunner:
             self._stopping = True
             self._say("Killing", f"Stopping container {self.name}")
             handler = (self.spec.get("lifecycle") or {}).get("preStop")
-            if handler and grace_s > 0:
+            if handler and grace_s > 0 and hooks:
                 result = await self._hook(handler, grace_s)
                 if not result.ok:
                     self._warn("FailedPreStopHook", f"PreStopHook failed: {result.message}")

@@ -228,7 +228,8 @@ class PodRunner:
             self._life.cancel()
             await asyncio.wait([self._life])
         plain = [item for item in self.init if not item.state.always]
-        await asyncio.gather(*(container.stop(grace) for container in [*self.main, *plain]))
+        # A node that stops takes its whole cluster along: nobody is left to prepare for it.
+        await asyncio.gather(*(item.stop(grace, hooks=delete) for item in [*self.main, *plain]))
         await self._stop_sidecars(max(grace - (asyncio.get_running_loop().time() - begun), MIN_GRACE_S))
         self._finished = True
         await self._tasks.stop()

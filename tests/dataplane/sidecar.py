@@ -34,6 +34,8 @@ class Sidecar:
         self.ports = dict(zip(LISTENERS, free_ports(len(LISTENERS)), strict=True))
         self.resources: dict[str, Any] = {"inbound": inbound()}
         self.stderr = folder / "sidecar.log"
+        self.extra: dict[str, str] = {}
+        """More variables."""
         self._controller = controller
         self._folder = folder
         self._process: asyncio.subprocess.Process | None = None
@@ -59,6 +61,7 @@ class Sidecar:
             "SMI_MESH_DISCOVERY_PORT": str(self._controller.discovery_port),
             "SMI_MESH_IDENTITY_PORT": str(self._controller.identity_port),
             **{f"SMI_MESH_{name}_PORT": str(port) for name, port in self.ports.items()},
+            **self.extra,
         }
 
     async def start(self, arguments: Sequence[str] = ("-m", "dataplane")) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,7 @@ class Shown:
     reason: str = ""
     rows: int = 1
     config: dict[str, Any] = field(default_factory=lambda: {"revision": 7})
+    begun: list[tuple[str, Callable[[str], None]]] = field(default_factory=list)
 
     def views(self) -> Views:
         def config() -> Mapping[str, Any]:
@@ -45,7 +46,11 @@ class Shown:
         def samples(window: int | None) -> Mapping[str, Any]:
             return {"window": window}
 
-        return Views(lambda: self.reason, scrape, samples, config)
+        def begin(path: str, then: Callable[[str], None]) -> bool:
+            self.begun.append((path, then))
+            return not path.endswith("nothing")
+
+        return Views(lambda: self.reason, scrape, samples, config, begin=begin)
 
 
 @pytest.fixture
@@ -184,3 +189,36 @@ async def test_more_connections_than_allowed_are_cut(shown: Shown) -> None:
 def test_any_method_and_target_gets_an_answer(method: bytes, target: bytes) -> None:
     found = answer(Shown().views(), method, target, own_pod=True)
     assert isinstance(found, Scrape) or found.status in (200, 400, 404, 405, 503)
+
+
+@pytest.mark.parametrize(("problem", "status"), [("", 200), ("no answer within 1 s", 503)])
+async def test_checks_take_their_time(
+    port: int, shown: Shown, monkeypatch: pytest.MonkeyPatch, problem: str, status: int
+) -> None:
+    """The kubelet has a time-out of its own; ours would end a wait that it asked for."""
+    monkeypatch.setattr(admin_module, "EXCHANGE_SECONDS", 0.02)
+    asked = asyncio.get_running_loop().create_task(
+        ask(port, b"GET /app-health/app/liveness HTTP/1.1\r\nHost: x\r\n\r\n")
+    )
+    await until(lambda: shown.begun)
+    await asyncio.sleep(0.05)  # longer than any other exchange may take
+    [(path, then)] = shown.begun
+    assert path == "/app-health/app/liveness"
+    then(problem)
+    found, _, body = await asked
+    assert (found, problem.encode() in body) == (status, True)
+
+
+async def test_a_check_nobody_waits_for_any_more(port: int, shown: Shown) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /withdrawn HTTP/1.1\r\nHost: x\r\n\r\n")
+    await until(lambda: shown.begun)
+    writer.transport.abort()
+    await until(lambda: writer.transport.is_closing())
+    shown.begun[0][1]("")  # to nobody
+    assert (await ask(port, b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n"))[0] == 200
+
+
+@pytest.mark.parametrize(("line", "status"), [(b"GET /app-health/nothing", 404), (b"POST /withdrawn", 405)])
+async def test_checks_that_are_none(port: int, line: bytes, status: int) -> None:
+    assert (await ask(port, line + b" HTTP/1.1\r\nHost: x\r\n\r\n"))[0] == status

@@ -127,3 +127,33 @@ async def test_splits_are_shown_in_metrics(controller: StandIn, sidecar: Sidecar
     }
     assert skipped["shop/v1"] == picks["shop/v2"]
     assert skipped["shop/v3"] == 0
+
+
+async def test_an_app_is_kept_until_the_controller_says_that_nobody_calls(sidecar: Sidecar) -> None:
+    stream = await sidecar.wait_ready()
+    waiting = asyncio.get_running_loop().create_task(sidecar.get("/withdrawn"))
+    await stream.receive("leaving")
+    assert not waiting.done()
+    stream.send(type="withdrawn")
+    assert await waiting == (200, b"ok\n")
+    assert (await sidecar.get("/ready"))[0] == 200  # what is on its way is served
+
+
+async def test_what_the_kubelet_leaves_to_the_sidecar(controller: StandIn, tmp_path: Path) -> None:
+    app = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0)
+    made = Sidecar(controller, tmp_path)
+    check = {"kind": "tcp", "port": app.sockets[0].getsockname()[1], "seconds": 1}
+    checks = json.dumps({"app/readiness": check})
+    made.extra = {"SMI_MESH_APP_CHECKS": checks, "SMI_MESH_WITHDRAW_SECONDS": "0.1"}
+    await made.start()
+    try:
+        await made.wait_ready()
+        assert (await made.get("/app-health/app/readiness"))[0] == 200
+        assert (await made.get("/app-health/app/liveness"))[0] == 404
+        app.close()
+        await app.wait_closed()
+        assert (await made.get("/app-health/app/readiness"))[0] == 503
+        waited = await made.get("/withdrawn")
+        assert waited == (503, b"failed: callers may still send to this pod\n")
+    finally:
+        await made.stop()

@@ -185,3 +185,28 @@ async def test_a_client_that_leaves_is_forgotten(patient: Mesh) -> None:
     await held(web, 0)
     assert web.count("outbound") == {(0, "client-gone"): 1}
     assert not any(load.active for load in web.loads())
+
+
+async def test_an_app_that_never_listened_is_waited_for_by_its_own_proxy(patient: Mesh) -> None:
+    """An opaque connection that was passed on cannot be taken back."""
+    web, db = await pair(patient, echo)
+    port = free_port()
+    web.reach(DB, [db.endpoint(port)], service="shop/db", protocol=sound_protocol(web))
+    client = await patient.client(web.outbound)
+    client.send(b"hello")
+    await until(lambda: db.running.connections == 1)
+    await patient.serve(db.ip, echo, port)
+    assert await client.read(5) == b"hello"
+
+
+async def test_an_app_that_has_listened_is_not(patient: Mesh) -> None:
+    web, db = await pair(patient, echo)
+    client = await patient.client(web.outbound)
+    client.send(b"hello")
+    assert await client.read(5) == b"hello"
+    patient._servers[0].close()
+    other = await patient.client(web.outbound)
+    other.send(b"hello")
+    with pytest.raises(ConnectionError):
+        await other.read(5)
+    assert "connect-failed" in {key for series in db.telemetry._tcp.values() for key in series.closed}
