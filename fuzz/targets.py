@@ -29,9 +29,11 @@ with atheris.instrument_imports(include=["dataplane.wire", "localmesh.streams.sp
     from localmesh.streams import spdy as frames
     from smi.policy.codec import (
         CodecError,
+        decode_breaker,
         decode_cluster,
         decode_destination,
         decode_inbound,
+        encode_breaker,
         encode_cluster,
         encode_destination,
         encode_inbound,
@@ -184,6 +186,7 @@ def codec(data: bytes) -> None:
         (decode_inbound, encode_inbound),
         (decode_destination, encode_destination),
         (decode_cluster, encode_cluster),
+        (decode_breaker, encode_breaker),
     ):
         try:
             decoded = decode(value)

@@ -203,6 +203,10 @@ def error_line(message: str) -> bytes:
     return _line({"type": "error", "message": message[:_MAX_TEXT]})
 
 
+_ORDER: Final = {"breaker": 0, "cluster": 1}
+"""Kinds of resources that go before all others."""
+
+
 def update_lines(
     revision: int,
     *,
@@ -215,8 +219,9 @@ def update_lines(
 
     A client that has applied some of the lines runs a mixture of two revisions, each resource whole.
     """
-    # What a destination mentions must not come after it, so clusters and their breakers go first.
-    ordered = sorted(changed.items(), key=lambda item: not item[0].startswith(("cluster/", "breaker/")))
+    # What a destination mentions must not come after it. A full update's first line holds every breaker, so
+    # that none is gone for a moment, with what it counts.
+    ordered = sorted(changed.items(), key=lambda item: _ORDER.get(item[0].partition("/")[0], len(_ORDER)))
     resources: dict[str, JSON] = {}
     size, first = 0, True
     for name, value in ordered:

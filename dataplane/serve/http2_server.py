@@ -577,7 +577,8 @@ class Exchange:
             self._answer(self._down.gate.refuse(reply))
         else:
             way.load.active -= 1
-            if way.guard is not None and outcome is not Outcome.DEADLINE:  # the client's, not the server's
+            # The deadline was the client's, as is what it sends too slowly.
+            if way.guard is not None and outcome.status >= 500 and outcome is not Outcome.DEADLINE:
                 way.guard.ended(outcome.status, self._down.serving.registry.now)
             self._answer(Refusal(reply, way.series))
 

@@ -611,7 +611,7 @@ class Downstream(Exchange):
         way, self._way = self._way, None
         assert way is not None
         way.load.active -= 1
-        if way.guard is not None:
+        if way.guard is not None and outcome.status >= 500:
             way.guard.ended(outcome.status, self._serving.registry.now)
         self._answer(Refusal(failed(outcome), way.series))
 
