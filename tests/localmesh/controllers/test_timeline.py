@@ -6,7 +6,6 @@ their order is, and what holds in every state that a watcher can see.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 
 from localmesh.apiserver.api import Api
+from localmesh.tasks import TaskGroup
 from tests.localmesh.cluster_kit import Kubelet, deployment, wait_until
 
 REVISION = "deployment.kubernetes.io/revision"
@@ -88,9 +88,10 @@ class Witness:
 @pytest.fixture
 async def witness(api: Api) -> AsyncIterator[Witness]:
     found = Witness()
-    watching = asyncio.get_running_loop().create_task(found.watch(api))
+    tasks = TaskGroup("witness")
+    tasks.start("watch", found.watch(api))
     yield found
-    watching.cancel()
+    await tasks.stop()
 
 
 async def fresh_pods(api: Api) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ import pytest
 
 from localmesh.apiserver.api import Api
 from localmesh.apiserver.call import Propagation
-from tests.localmesh.cluster_kit import Kubelet, container, deployment, wait_until
+from tests.localmesh.cluster_kit import DEADLINE_S, Kubelet, container, deployment, wait_until
 
 LABELS = {"app": "web"}
 
@@ -48,13 +48,12 @@ def images(api: Api) -> dict[str, str]:
 
 async def play(kubelet: Kubelet, until: Any, what: str) -> None:
     """Be the node until `until()` is true."""
-    for _ in range(200):
-        if until():
-            return
+    limit = asyncio.get_running_loop().time() + 2 * DEADLINE_S
+    while not until():
+        assert asyncio.get_running_loop().time() < limit, f"never: {what}"
         await kubelet.remove_terminating()
         await kubelet.ready_all()
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"never: {what}")
+        await asyncio.sleep(0.005)
 
 
 NEW_IMAGE = {"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "x:2"}]}}}}
