@@ -414,8 +414,14 @@ class ContainerRunner:
 
     async def execute(self, argv: list[str], timeout_s: float) -> tuple[int, bytes]:
         """Run a command inside the running container. Raises OSError when it is not running, TimeoutError."""
+        await self.entered()
         order = self.exec_order(argv)
         return await run(order, self._mark, timeout_s)
+
+    async def entered(self) -> None:
+        """Wait until the container's namespaces are its own, so that who joins it does not join the node."""
+        if self._run is not None:
+            await self._run.process.entered()
 
     def exec_order(self, argv: Sequence[str], *, tty: bool = False) -> Order:
         """How to start `argv` inside the running container; raises OSError when it does not run."""

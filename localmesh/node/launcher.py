@@ -237,7 +237,7 @@ def _die_with_parent(parent: int) -> None:
 
 def read_order(descriptor: int) -> dict[str, Any]:
     """The order: netns path or "", join pid or 0, isolate, base, hide, files, mounts, hostname, uid, gid,
-    groups, cwd, argv, env, tty, parent pid."""
+    groups, cwd, argv, env, tty, a descriptor to close when the workload takes over, parent pid."""
     with os.fdopen(descriptor, "r", encoding="utf-8") as file:
         order: dict[str, Any] = json.load(file)
     return order
@@ -261,6 +261,7 @@ def _start(order: dict[str, Any]) -> None:
 
 def main() -> None:
     order = read_order(int(sys.argv[1]))
+    os.set_inheritable(order["entered"], False)  # its end is how the node learns that the workload runs
     try:
         _start(order)
     except FileNotFoundError as error:

@@ -83,12 +83,15 @@ class Process:
     `keep_children`: what it leaves behind in its group lives on (until the container ends, if it is in one).
     """
 
-    def __init__(self, popen: subprocess.Popen[bytes], *, keep_children: bool = False) -> None:
+    def __init__(self, popen: subprocess.Popen[bytes], entered: int, *, keep_children: bool = False) -> None:
         self.stdin: asyncio.StreamWriter | None = None
         """Where its input is written to, if it was started with any."""
         self.terminal: int | None = None
         """Our end of its terminal, if it has one; closed by `wait`."""
         self._keep_children = keep_children
+        self._entered = asyncio.Event()
+        self._entrance = entered
+        asyncio.get_running_loop().add_reader(entered, self._has_entered)
         self._popen = popen
         self._ended: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         self._outputs: list[tuple[asyncio.ReadTransport, _Output]] = []
@@ -102,6 +105,16 @@ class Process:
     @property
     def ended(self) -> bool:
         return self._ended.done()
+
+    async def entered(self) -> None:
+        """Wait until the launcher has become the workload (or has failed): its namespaces are final then."""
+        await self._entered.wait()
+
+    def _has_entered(self) -> None:
+        """The kernel has closed the launcher's end of the pipe: it became another program, or ended."""
+        asyncio.get_running_loop().remove_reader(self._entrance)
+        os.close(self._entrance)
+        self._entered.set()
 
     async def attach(self, pipe: int, sink: Callable[[bytes], None]) -> None:
         transport, output = await asyncio.get_running_loop().connect_read_pipe(
@@ -223,8 +236,9 @@ def spawn(order: Order, mark: dict[str, str], ends: Ends, *, keep_children: bool
     `mark` is in the environment from the first instruction on, so that even a launcher that never got
     further is found again. Raises OSError when the machine cannot start a process at all.
     """
-    wanted = asdict(order) | {"env": order.env | mark, "parent": os.getpid()}
     spec = os.memfd_create("order")
+    entered, entering = os.pipe()
+    wanted = asdict(order) | {"env": order.env | mark, "entered": entering, "parent": os.getpid()}
     try:
         os.write(spec, json.dumps(wanted).encode())
         os.lseek(spec, 0, os.SEEK_SET)
@@ -235,16 +249,18 @@ def spawn(order: Order, mark: dict[str, str], ends: Ends, *, keep_children: bool
             stdout=subprocess.DEVNULL if ends.stdout < 0 else ends.stdout,
             stderr=subprocess.DEVNULL if ends.stderr < 0 else ends.stderr,
             env={"PATH": os.environ.get("PATH", os.defpath)} | mark,
-            pass_fds=(spec,),
+            pass_fds=(spec, entering),
             start_new_session=True,
         )
     except BaseException:
         ends.close_kept()
+        os.close(entered)
         raise
     finally:
         os.close(spec)
+        os.close(entering)
         ends.close_given()
-    process = Process(popen, keep_children=keep_children)
+    process = Process(popen, entered, keep_children=keep_children)
     process.terminal = None if ends.terminal < 0 else ends.terminal
     return process
 

@@ -57,6 +57,7 @@ class Sessions:
     ) -> Outcome:
         try:
             container = self._container(place)
+            await container.entered()
             order = container.exec_order(argv, tty=wanted.tty)
             mark = {EXEC_MARK: uuid.uuid4().hex}
             ends = open_ends(order, stdin=wanted.stdin)

@@ -57,7 +57,7 @@ def parse_ports(values: list[str]) -> list[int]:
 def explain(pod: str, port: int, error: Exception) -> str:
     """What the user reads; kubectl puts `an error occurred forwarding 8080 -> 80:` before it."""
     cause = error.strerror if isinstance(error, OSError) and error.strerror else error
-    return f"error forwarding port {port} to pod {pod}: {cause}"
+    return f"error forwarding port {port} to pod {pod}: {str(cause) or type(error).__name__}"
 
 
 # --- SPDY ------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from localmesh.node.outlet import HIGH, Outlet
-from localmesh.node.process import find_marked
+from localmesh.node.process import Process, find_marked
 from localmesh.node.sessions import EXEC_MARK, Sessions
 from localmesh.streams.contract import LogOptions, Output, Place, Wanted
 from localmesh.streams.outcome import Outcome
@@ -81,6 +81,24 @@ async def test_a_command_has_streams_of_its_own_and_an_exit_code(node: Node, ses
         "container not found"
         in (await sessions.execute_in(Place("default", "p", "x"), ["true"], Wanted(), client)).error
     )
+
+
+async def test_who_comes_early_waits_until_the_container_is_its_own(node: Node) -> None:
+    await node.run(pod("p", terminationGracePeriodSeconds=0, containers=[container(command=FOREVER)]))
+    await wait_until(lambda: _process(node) is not None, "the launcher runs")
+    process = _process(node)
+    assert process is not None
+    await process.entered()
+    assert _command(process.pid) == FOREVER
+
+
+def _command(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0").split("\0")
+
+
+def _process(node: Node) -> Process | None:
+    found = node.agent.container(P)
+    return found.process if found is not None else None
 
 
 async def test_a_terminal_has_a_size_and_is_the_controlling_one(node: Node, sessions: Sessions) -> None:
