@@ -140,7 +140,7 @@ def test_a_circuit_breaker_lets_only_so_many_requests_be_under_way(shop: Cluster
     annotate(shop, "api-v1", {BREAKER: "max-requests=2"})
     calls(shop, "web", 1, http=http)  # subscribes
     wait_for("the breaker", lambda: LIMITS in metrics(shop, "web"))
-    slow = shop.call("web", url=f"{URL}?delay=2", count=5, concurrency=5, http=http)
+    slow = shop.call("web", url=f"{URL}?delay=2", count=5, concurrency=5, http=http, timeout=30)
     assert set(slow["statuses"]) == {"200", "503"}
     assert slow["statuses"]["200"] == 2
     assert slow["reasons"] == {"overflow": 3}
