@@ -175,6 +175,7 @@ ONE_BY_ONE = {
     "CIRCUIT_BREAKER_ANNOTATION": "every Service has another capacity",
     "OUTLIER_DETECTION_ANNOTATION": "every Service has other failures",
     "SCRAPE_ANNOTATION": "the injector's own mark",
+    "WITHDRAW_ANNOTATION": "belongs to the pod's grace period, which is the app's",
 }
 
 
@@ -203,7 +204,8 @@ def test_every_variable_of_the_sidecar_comes_from_pod_or_mesh() -> None:
         names.ACCESS_LOG_ANNOTATION: "json",
         names.UDP_IDLE_ANNOTATION: "7",
     }
-    pod = {"metadata": {"annotations": wishes}, "spec": {"containers": [{"name": "app"}]}}
+    app = {"name": "app", "readinessProbe": {"tcpSocket": {"port": 80}}}
+    pod = {"metadata": {"annotations": wishes}, "spec": {"containers": [app]}}
     tracing = Tracing("http://collector:4318", secret="token")
     sidecar = Sidecar(
         "i", "Always", "c", "cluster.local", "cluster.local", "-----BEGIN CERTIFICATE-----", tracing=tracing

@@ -41,7 +41,8 @@ def canary(first: int, second: int) -> dict[str, object]:
     return split("canary", "api", {"api-v1": first, "api-v2": second}) | named("canary")
 
 
-async def test_a_weight_change_reaches_the_proxy_and_the_status_at_once(mesh: Running) -> None:
+async def test_a_weight_change_reaches_the_proxy_and_then_the_status(mesh: Running) -> None:
+    """How fast is measured where nothing else runs (`smi-mesh demo`); here every wait has a deadline of 5 s."""
     await mesh.meshed_pod("web-0", "web", "10.1.0.1")
     await mesh.create(canary(100, 0))
     async with await mesh.proxy(pod_names("shop/web-0", "web")) as proxy:
@@ -49,24 +50,17 @@ async def test_a_weight_change_reaches_the_proxy_and_the_status_at_once(mesh: Ru
         await proxy.update()
         await mesh.wait_condition("TrafficSplit", "canary", "Programmed", "True", 1)
 
-        async def answer() -> float:
-            """Acknowledge whatever comes; returns when the new weights have come."""
-            while True:
-                update = await proxy.update()
-                if "90" in str(update["resources"].get(f"destination/{API}")):
-                    return loop.time()
-
-        loop = asyncio.get_running_loop()
-        started_at = loop.time()
         backends = [{"service": "api-v1", "weight": 90}, {"service": "api-v2", "weight": 10}]
         await mesh.api.patch(SPLITS, "shop", "canary", {"spec": {"backends": backends}})
-        arrived_at = await answer()
+        update = await proxy.hear()
+        while "90" not in str(update.get("resources", {}).get(f"destination/{API}")):
+            proxy.say(type="ack", revision=update["revision"])
+            update = await proxy.hear()
+        said = await mesh.wait_condition("TrafficSplit", "canary", "Programmed", "False", 2)
+        assert said["message"] == "0 of 1 proxies run this generation"
+        proxy.say(type="ack", revision=update["revision"])
         said = await mesh.wait_condition("TrafficSplit", "canary", "Programmed", "True", 2)
-        programmed_at = loop.time()
         assert said["message"] == "1 of 1 proxies run this generation"
-        # Generous, because this machine is shared; typically 30 ms and 100 ms.
-        assert arrived_at - started_at < 0.5
-        assert programmed_at - started_at < 1.0
 
 
 async def test_findings_become_conditions_and_events_once(mesh: Running) -> None:
