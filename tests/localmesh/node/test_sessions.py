@@ -191,6 +191,18 @@ async def test_attach_joins_what_runs_and_its_input_ends_with_the_first_client(
     assert "container not found" in (await sessions.attach_to(P, Wanted(stdout=True), first)).error
 
 
+async def test_input_outlives_a_client_unless_it_is_for_one_only(node: Node, sessions: Sessions) -> None:
+    await ready(node, command=["cat"], stdin=True)
+    for text in (b"one\n", b"two\n"):
+        client = Client(text, b"")
+        async with asyncio.TaskGroup() as group:
+            attached = group.create_task(sessions.attach_to(P, Wanted(stdin=True, stdout=True), client))
+            await wait_until(lambda seen=client.seen, text=text: seen["stdout"] == text, "its line")
+            await wait_until(client.typed.empty, "its end of input")
+            attached.cancel()
+    assert node.is_ready("p")
+
+
 async def test_a_slow_client_keeps_nothing_from_the_log(node: Node, sessions: Sessions) -> None:
     script = "read go; seq 1 90000; echo end"
     await node.run(

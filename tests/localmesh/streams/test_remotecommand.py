@@ -233,3 +233,21 @@ async def test_spdy_streams_of_no_use_are_reset() -> None:
         await client.until(lambda: client.streams[third].reset, "the reset")
         assert client.streams[second].reset == spdy.PROTOCOL_ERROR
         assert not client.streams[first].reset
+
+
+async def test_spdy_input_that_nobody_reads_stops_the_client() -> None:
+    command = Command(limits=Limits(heartbeat=0.02), reads=False)
+    async with serving(command.handle) as port, spdy_client(port, "/", V4) as client:
+        error, stdin, _, _ = (client.open(streamtype=kind) for kind in ("error", "stdin", "stdout", "stderr"))
+        await client.until(lambda: error in client.replied, "the streams are open")
+
+        async def type_on() -> None:
+            for _ in range(40):
+                client.send(spdy.Data(stdin, bytes(500_000)))
+                await client.writer.drain()
+
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(type_on(), 0.3)  # nobody reads: the client has to wait
+        client.writer.transport.abort()
+        async with asyncio.timeout(10):
+            await command.left.wait()
