@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.request import ProxyHandler, build_opener
 
 import pytest
 
@@ -272,6 +273,10 @@ def test_a_daemonset_goes_from_blue_to_green_and_back_to_its_owner(namespace: Cl
     assert play.answers() == {"podinfo-2-blue": REQUESTS}
     play.until("Promotion completed!")
     assert play.answers() == {"podinfo-primary-2-blue": REQUESTS}
+    address = namespace.pods("podinfo-primary")[0]["status"]["podIP"]
+    with build_opener(ProxyHandler({})).open(f"http://{address}:15020/metrics", timeout=10) as metrics:
+        counted = metrics.read().decode()
+    assert 'destination_workload="podinfo-primary"' in counted, "the name that Flagger's queries ask for"
     status = namespace.get("daemonset", "podinfo", "-n", NAMESPACE)["status"]
     assert (status["desiredNumberScheduled"], status["numberMisscheduled"]) == (0, 0)
     assert play.flagger.advance() == "no new revision"
