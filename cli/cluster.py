@@ -132,26 +132,28 @@ async def _install(cluster: Cluster, options: UpOptions, say: Say) -> None:
     if options.leaf_seconds is not None:
         settings = replace(settings, leaf_seconds=f"{options.leaf_seconds:g}")
     settings = replace(
-        settings,
-        tracing=options.tracing if loopback else as_pods_say(options.tracing, cluster.kubeconfig),
-        tracing_protocol=options.tracing_protocol,
-        trace_sampling=options.trace_sampling,
+        settings, tracing_protocol=options.tracing_protocol, trace_sampling=options.trace_sampling
     )
     async with Kube.connect(cluster.kubeconfig) as kube:
+        # Pods with a network namespace of their own reach this machine where they reach its API server.
+        here = "localhost" if loopback else await _address_of_api_server(kube)
+        settings = replace(settings, tracing=at_this_machine(options.tracing, here))
         await install(kube, settings, say, by_address=loopback)
 
 
-def as_pods_say(url: str, kubeconfig: Path) -> str:
-    """A URL of this machine, in the words of a pod with a network namespace of its own; others as they are.
+async def _address_of_api_server(kube: Kube) -> str:
+    endpoints = await kube.objects("v1", "Endpoints", "default")
+    (api_server,) = (one for one in endpoints if one["metadata"]["name"] == "kubernetes")
+    return str(api_server["subsets"][0]["addresses"][0]["ip"])
 
-    Pods reach this machine where they reach its API server.
-    """
+
+def at_this_machine(url: str, address: str) -> str:
+    """A URL of this machine with `address` for its host; other URLs as they are."""
     parts = urlsplit(url)
     if parts.hostname not in ("localhost", "127.0.0.1", "::1"):
         return url
-    server = urlsplit(yaml.safe_load(kubeconfig.read_text())["clusters"][0]["cluster"]["server"])
     port = "" if parts.port is None else f":{parts.port}"
-    return parts._replace(netloc=f"{server.hostname}{port}").geturl()
+    return parts._replace(netloc=f"{address}{port}").geturl()
 
 
 def find_cluster(state_dir: Path) -> Cluster:

@@ -26,6 +26,7 @@ _TRACEPARENT: Final = re.compile(
     rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL
 )
 """Version, trace id, parent id, flags; later versions may append (Trace Context §3.2)."""
+_NOT_SAMPLED: Final = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f][02468ace]")
 _B3: Final = re.compile(rb"([0-9a-f]{32}|[0-9a-f]{16})-([0-9a-f]{16})(?:-([01d])(?:-([0-9a-f]{16}))?)?")
 _B3_TRACE: Final = re.compile(rb"[0-9a-f]{32}|[0-9a-f]{16}")
 _B3_SPAN: Final = re.compile(rb"[0-9a-f]{16}")
@@ -89,6 +90,14 @@ def read_context(fields: Fields) -> Context | None:
     if multi:
         found = _joined(found, _read_multi(multi))
     return found
+
+
+def says_no(field: tuple[bytes, bytes]) -> bool:
+    """Whether a trace field, if it is the only one, is a `traceparent` that is not sampled.
+
+    A quick look for the usual case: `read_context` says the same.
+    """
+    return field[0] == b"traceparent" and _NOT_SAMPLED.fullmatch(field[1]) is not None
 
 
 def _joined(first: Context | None, second: Context | None) -> Context | None:

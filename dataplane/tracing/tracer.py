@@ -15,7 +15,15 @@ from math import log
 from typing import Final
 
 from dataplane.core.request_ids import RequestIds
-from dataplane.core.traces import FORMS, W3C, Context, read_context, write_context, write_refusal
+from dataplane.core.traces import (
+    FORMS,
+    W3C,
+    Context,
+    read_context,
+    says_no,
+    write_context,
+    write_refusal,
+)
 from dataplane.telemetry import Edge, HttpSeries, Telemetry
 from dataplane.wire.http1 import Fields, RequestHead
 from smi.names import DENIAL_HEADER, REASON_HEADER
@@ -192,6 +200,8 @@ class Tracer:
     def begin(self, head: RequestHead) -> Span | None:
         """The span of a request that is about to be sent on or answered; None if it is not sampled."""
         fields = head.trace
+        if fields is not None and len(fields) == 1 and says_no(fields[0]):
+            return None  # what most requests say
         context = None if fields is None else read_context(fields)
         if context is None:
             if self._gap > 0:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.dataplane.tracing.stand_in import Collector, collecting
 from tests.e2e.harness import Cluster, start_cluster
 
 pytestmark = pytest.mark.e2e
@@ -29,10 +30,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def collector() -> Iterator[Collector]:
+    """Where the spans of pods go that ask for tracing."""
+    with collecting("0.0.0.0") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[Cluster]:
     """The session's cluster with the mesh installed and the sample workloads running."""
     state = tmp_path_factory.mktemp("cluster")
-    running = start_cluster(state)
+    url = f"http://localhost:{collector.port}"
+    running = start_cluster(state, "--tracing", url, "--trace-sampling", "off")
     try:
         running.deploy_sample()
         yield running

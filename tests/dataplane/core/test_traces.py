@@ -14,6 +14,7 @@ from dataplane.core.traces import (
     Context,
     Fields,
     read_context,
+    says_no,
     trace_of,
     write_context,
     write_refusal,
@@ -25,6 +26,8 @@ T = TRACE.encode()
 S = b"00f067aa0ba902b7"
 OWN = b"b7ad6b7169203331"
 NONE = b"0" * 32
+
+_CLOSE_TO_ONE = rb"(00|01|ff)-(0{32}|[0-9a-f]{32})-(0{16}|[0-9a-f]{16})-[0-9a-fx]{2}(-a)?"
 
 hexadecimal = st.text("0123456789abcdef", min_size=32, max_size=32).filter(lambda text: text.strip("0"))
 traces = hexadecimal.map(str.encode)
@@ -242,3 +245,24 @@ def test_nothing_a_client_sends_makes_ids_that_are_none(fields: Fields) -> None:
         assert context.trace.strip(b"0")
         assert len(context.span) == 16
         assert set(context.trace + context.span) <= set(b"0123456789abcdef")
+
+
+@given(
+    st.one_of(
+        st.from_regex(_CLOSE_TO_ONE, fullmatch=True),
+        st.binary(max_size=60),
+        st.builds(
+            lambda trace, span, flags: b"00-%b-%b-%02x" % (trace, span, flags),
+            traces,
+            spans,
+            st.integers(0, 255),
+        ),
+    )
+)
+def test_the_quick_look_says_the_same_as_the_whole_reading(value: bytes) -> None:
+    field = (b"traceparent", value)
+    context = read_context([field])
+    quick = says_no(field)
+    if value[:2] == b"00" or context is None:
+        assert quick == (context is not None and context.sampled is False)
+    assert not says_no((b"b3", value))
