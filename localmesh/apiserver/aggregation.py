@@ -30,6 +30,7 @@ from localmesh.apiserver.registry import Registry, version_priority
 from localmesh.apiserver.relay import relay
 from localmesh.apiserver.remotes import Remote, Verdict
 from localmesh.apiserver.store import Change, Store
+from localmesh.streams.duplex import asked_upgrade
 from localmesh.streams.tunnel import Destination, UnreachableError, tunnel
 
 log = logging.getLogger(__name__)
@@ -139,7 +140,7 @@ class Aggregation:
             return answers.text("service unavailable\n", 503)
         peer = request.transport.get_extra_info("peername") if request.transport is not None else None
         headers = forwarded(request.headers.items(), user, peer[0] if peer else "")
-        if request.headers.get("Upgrade"):
+        if asked_upgrade(request.headers):
             to = Destination(*place, self._context(remote), remote.server_name)
             try:
                 return await tunnel(request, to, request.rel_url.raw_path_qs, headers)

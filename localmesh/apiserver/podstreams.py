@@ -19,6 +19,7 @@ from localmesh.apiserver.options import is_true
 from localmesh.streams import portforward, remotecommand
 from localmesh.streams.channels import dialect_named
 from localmesh.streams.contract import ClientGoneError, Console, LogOptions, Node, Place, Wanted
+from localmesh.streams.duplex import asked_upgrade
 from localmesh.streams.outcome import Outcome
 
 log = logging.getLogger(__name__)
@@ -140,9 +141,8 @@ def _first(problem: BaseException) -> BaseException:
 
 def _upgrade_of(request: web.BaseRequest) -> str:
     """`websocket` or `spdy/3.1`. Raises ApiError 400 for anything else."""
-    tokens = {one.strip().lower() for one in request.headers.get("Connection", "").split(",")}
-    wanted = request.headers.get("Upgrade", "").lower()
-    if "upgrade" not in tokens or wanted not in ("websocket", "spdy/3.1"):
+    wanted = asked_upgrade(request.headers)
+    if wanted not in ("websocket", "spdy/3.1"):
         raise bad_request("Upgrade request required")
     if wanted == "websocket" and request.method != "GET":
         raise bad_request("a WebSocket is opened with GET (RFC 6455, 4.1)")

@@ -19,6 +19,7 @@ from localmesh.apiserver.errors import ApiError, bad_request, not_found
 from localmesh.apiserver.jsonvalue import JsonObject, child
 from localmesh.apiserver.relay import relay
 from localmesh.apiserver.store import Key, Store
+from localmesh.streams.duplex import asked_upgrade
 from localmesh.streams.tunnel import Destination, UnreachableError, end_to_end, tunnel
 
 PROXIED = frozenset({"pods", "services"})
@@ -80,7 +81,7 @@ class ServiceProxy:
         target = (path or "/") + (
             f"?{request.rel_url.raw_query_string}" if request.rel_url.raw_query_string else ""
         )
-        if not request.headers.get("Upgrade"):
+        if not asked_upgrade(request.headers):
             return await self._forward(request, name, to, target)
         try:
             return await tunnel(request, to, target, _passed(request))

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final, Protocol, cast
 
 from aiohttp import WSMsgType, web
+from multidict import MultiMapping
 
 READ_AHEAD: Final = 256 * 1024
 """Bytes kept unread before the socket is left alone."""
@@ -62,6 +63,15 @@ class Upgraded:
     def feed_eof(self) -> None:
         self._ended = True
         self._news.set()
+
+
+def asked_upgrade(headers: MultiMapping[str]) -> str:
+    """The protocol that a request wants to change to, in lower case; "" for none.
+
+    Upgrade means nothing to a hop that Connection does not name it for (RFC 9110, 7.8).
+    """
+    tokens = {one.strip().lower() for line in headers.getall("Connection", []) for one in line.split(",")}
+    return headers.get("Upgrade", "").strip().lower() if "upgrade" in tokens else ""
 
 
 async def upgrade(

@@ -9,8 +9,10 @@ from contextlib import asynccontextmanager
 import aiohttp
 import pytest
 from aiohttp import WSMsgType, web
+from multidict import CIMultiDict
 
 from localmesh.streams.answer import MAX_HEAD
+from localmesh.streams.duplex import asked_upgrade
 from localmesh.streams.tunnel import Destination, UnreachableError, end_to_end, tunnel
 from localmesh.streams.watching import Limits
 from tests.localmesh.cluster_kit import wait_until
@@ -152,6 +154,12 @@ async def test_websockets_pass_and_both_ends_notice_the_other() -> None:
                 message = await socket.receive(timeout=10)
                 assert (message.type, len(message.data)) == (WSMsgType.TEXT, 2 * size)
         await wait_until(lambda: ended, "the server hears that the client has closed")
+
+
+def test_an_upgrade_must_be_for_this_hop() -> None:
+    assert asked_upgrade(CIMultiDict({"Connection": "keep-alive, Upgrade", "Upgrade": "Tea/1"})) == "tea/1"
+    assert asked_upgrade(CIMultiDict({"Upgrade": "tea/1"})) == ""
+    assert asked_upgrade(CIMultiDict({"Connection": "upgrade"})) == ""
 
 
 async def test_a_silent_tunnel_ends() -> None:
