@@ -17,7 +17,6 @@ from localmesh.controllers.rollout import template_hash
 
 RESOURCE: Final = "controllerrevisions.apps"
 HASH_LABEL: Final = "controller-revision-hash"
-CAUSE: Final = "kubernetes.io/change-cause"
 Revision = Mapping[str, Any]
 
 
@@ -63,6 +62,8 @@ def superfluous(history: History, used: Collection[str], limit: int) -> list[Rev
 async def sync(api: Api, owner: Mapping[str, Any], kind: str) -> tuple[History, int]:
     """Make the present template the newest revision: created, or an old one renumbered (a rollback).
 
+    A new one keeps the owner's annotations of that moment; `kubectl rollout history` shows the change cause.
+
     Returns the history and how often a name was taken so far (`status.collisionCount`).
     """
     meta, template = owner["metadata"], owner["spec"]["template"]
@@ -76,7 +77,6 @@ async def sync(api: Api, owner: Mapping[str, Any], kind: str) -> tuple[History, 
         if int(found["revision"]) < number:
             patch = {"revision": number + 1}
             found = await api.patch(RESOURCE, meta["namespace"], found["metadata"]["name"], patch)
-        found = await _with_cause(api, found, _cause(owner))
         others = [one for one in known if one["metadata"]["name"] != found["metadata"]["name"]]
         return History((*others, found), found), collisions
     while True:
@@ -97,29 +97,16 @@ async def forget(api: Api, revisions: Sequence[Revision]) -> None:
         await delete_quietly(api, RESOURCE, meta["namespace"], meta["name"], meta["uid"])
 
 
-def _cause(owner: Mapping[str, Any]) -> str | None:
-    return (owner["metadata"].get("annotations") or {}).get(CAUSE)
-
-
-async def _with_cause(api: Api, revision: dict[str, Any], cause: str | None) -> dict[str, Any]:
-    meta = revision["metadata"]
-    if (meta.get("annotations") or {}).get(CAUSE) == cause:
-        return revision
-    patch = {"metadata": {"annotations": {CAUSE: cause}}}
-    return await api.patch(RESOURCE, meta["namespace"], meta["name"], patch)
-
-
 def _revision(owner: Mapping[str, Any], kind: str, number: int, digest: str) -> dict[str, Any]:
     template = owner["spec"]["template"]
     labels = {**((template.get("metadata") or {}).get("labels") or {}), HASH_LABEL: digest}
-    cause = _cause(owner)
     return {
         "apiVersion": "apps/v1",
         "kind": "ControllerRevision",
         "metadata": {
             "name": f"{owner['metadata']['name']}-{digest}",
             "labels": labels,
-            "annotations": {CAUSE: cause} if cause is not None else {},
+            "annotations": dict(owner["metadata"].get("annotations") or {}),
             "ownerReferences": [owner_reference(owner, "apps/v1", kind)],
         },
         "revision": number,

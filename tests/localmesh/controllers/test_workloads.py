@@ -264,6 +264,42 @@ async def test_budget_counts_what_may_go(api: Api, kubelet: Kubelet) -> None:
     assert (state["currentHealthy"], state["desiredHealthy"], state["expectedPods"]) == (2, 1, 2)
 
 
+@pytest.mark.parametrize(
+    ("resource", "kind"), [("daemonsets.apps", "DaemonSet"), ("statefulsets.apps", "StatefulSet")]
+)
+async def test_revisions_keep_their_cause_and_only_so_many_are_kept(
+    api: Api, kubelet: Kubelet, resource: str, kind: str
+) -> None:
+    await add_node(api)
+    cause = "kubernetes.io/change-cause"
+    limit = {"revisionHistoryLimit": 1} | ({"replicas": 1} if kind == "StatefulSet" else {})
+    first = workload(kind, **limit)
+    first["metadata"]["annotations"] = {cause: "x:1"}
+    await api.create(resource, "default", first)
+
+    def causes() -> dict[int, str]:
+        found = api.peek_all("controllerrevisions.apps", "default")
+        return {one["revision"]: one["metadata"]["annotations"][cause] for one in found}
+
+    def rolled(image: str) -> bool:
+        observed = status(api, resource).get("observedGeneration", 0)
+        generation = (api.peek(resource, "default", "web") or {})["metadata"]["generation"]
+        return list(images(api).values()) == [image] and bool(observed == generation)
+
+    await play(kubelet, lambda: rolled("x:1"), "x:1")
+    for image in ("x:2", "x:3"):
+        change = {"metadata": {"annotations": {cause: image}}} | {
+            "spec": {"template": {"spec": {"containers": [container(image=image)]}}}
+        }
+        await api.patch(resource, "default", "web", change)
+        await play(kubelet, lambda image=image: rolled(image), image)
+    await play(kubelet, lambda: causes() == {2: "x:2", 3: "x:3"}, "the first is forgotten")
+    back = {"spec": {"template": {"spec": {"containers": [container(image="x:2")]}}}}
+    await api.patch(resource, "default", "web", back)
+    await play(kubelet, lambda: rolled("x:2"), "back")
+    await play(kubelet, lambda: causes() == {3: "x:3", 4: "x:2"}, "renumbered, with the cause it had")
+
+
 KINDS = {
     "daemonsets.apps": workload("DaemonSet"),
     "statefulsets.apps": workload("StatefulSet", replicas=1, serviceName="web"),
