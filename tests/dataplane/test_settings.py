@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dataplane.settings import Interception, SettingsError, settings_from
+from dataplane.settings import CollectorUrl, Interception, SettingsError, Tracing, settings_from
 
 BUNDLE = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----"
 LEAST = {"POD_NAME": "web-1", "POD_NAMESPACE": "shop", "POD_IP": "10.1.2.3", "SMI_MESH_TRUST_BUNDLE": BUNDLE}
@@ -107,3 +107,67 @@ def test_workers(text: str, workers: int) -> None:
 def test_workers_that_cannot_be(text: str) -> None:
     with pytest.raises(SettingsError, match="SMI_MESH_WORKERS must be a number of processes from 1 to 64"):
         settings_from(LEAST | {"SMI_MESH_WORKERS": text})
+
+
+def test_tracing_is_off_without_a_collector_or_a_share() -> None:
+    assert settings_from(LEAST | {"SMI_MESH_TRACE_SAMPLING": "100%"}).tracing is None
+    off = {"SMI_MESH_TRACING": "http://collector:4318", "SMI_MESH_TRACE_SAMPLING": "off"}
+    assert settings_from(LEAST | off).tracing is None
+
+
+@pytest.mark.parametrize(
+    ("url", "protocol", "expected"),
+    [
+        ("http://collector:4318", "otlp", CollectorUrl("collector", 4318, "/v1/traces")),
+        ("http://collector:9411/", "zipkin", CollectorUrl("collector", 9411, "/api/v2/spans")),
+        ("https://o11y.example", "", CollectorUrl("o11y.example", 443, "/v1/traces", secure=True)),
+        ("http://[fd00::1]/in", "otlp", CollectorUrl("fd00::1", 80, "/in")),
+    ],
+)
+def test_where_spans_go(url: str, protocol: str, expected: CollectorUrl) -> None:
+    settings = settings_from(LEAST | {"SMI_MESH_TRACING": url, "SMI_MESH_TRACING_PROTOCOL": protocol})
+    assert settings.tracing == Tracing(expected, protocol or "otlp", 0.01, ("w3c",))
+    assert str(expected).startswith(("http://", "https://"))
+    assert expected.authority in str(expected)
+
+
+def test_how_traces_are_taken_part_in() -> None:
+    given = {
+        "SMI_MESH_TRACING": "http://collector:4318",
+        "SMI_MESH_TRACE_SAMPLING": "2.5%",
+        "SMI_MESH_TRACE_CONTEXT": "b3, w3c",
+        "SMI_MESH_TRACING_HEADERS": "authorization=Bearer%20a%2Cb , x-scope=one,",
+        "SMI_MESH_TRACING_CA": BUNDLE,
+    }
+    tracing = settings_from(LEAST | given).tracing
+    assert tracing is not None
+    assert (tracing.share, tracing.forms) == (0.025, ("b3", "w3c"))
+    assert tracing.headers == (("authorization", "Bearer a,b"), ("x-scope", "one"))
+    assert tracing.ca == BUNDLE
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SMI_MESH_TRACING", "collector:4318"),
+        ("SMI_MESH_TRACING", "http://"),
+        ("SMI_MESH_TRACING", "http://me:s3cr3t@collector"),
+        ("SMI_MESH_TRACING", "http://collector/?key=s3cr3t"),
+        ("SMI_MESH_TRACING", "http://collector:port"),
+        ("SMI_MESH_TRACING", "http://collector/a b"),
+        ("SMI_MESH_TRACING_PROTOCOL", "jaeger"),
+        ("SMI_MESH_TRACE_SAMPLING", "2"),
+        ("SMI_MESH_TRACE_SAMPLING", "101%"),
+        ("SMI_MESH_TRACE_CONTEXT", "b4"),
+        ("SMI_MESH_TRACE_CONTEXT", ","),
+        ("SMI_MESH_TRACING_HEADERS", "s3cr3t"),
+        ("SMI_MESH_TRACING_HEADERS", "x-token=s3cr3t%0d%0ax: y"),
+        ("SMI_MESH_TRACING_HEADERS", "x token=s3cr3t"),
+        ("SMI_MESH_TRACING_CA", "s3cr3t"),
+    ],
+)
+def test_a_wish_for_tracing_that_cannot_be_is_named_without_what_may_be_secret(name: str, value: str) -> None:
+    given = {"SMI_MESH_TRACING": "http://collector:4318", name: value}
+    with pytest.raises(SettingsError, match=f"^{name}( must |: )") as caught:
+        settings_from(LEAST | given)
+    assert "s3cr3t" not in str(caught.value)
