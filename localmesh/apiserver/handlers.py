@@ -7,9 +7,11 @@ looks like is `rest`'s business; questions that store nothing are in `reviews`.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from aiohttp import web
 
@@ -79,6 +81,13 @@ class Handlers:
     service_proxy: ServiceProxy
     address: Callable[[], str]
     pod_streams: PodStreams | None = None
+    streaming: set[asyncio.Task[Any]] = field(default_factory=set)
+    """Requests that last as long as their clients like: logs that are followed, exec, port-forward."""
+
+    def end_streams(self) -> None:
+        """Let these clients go; the server stops."""
+        for task in self.streaming:
+            task.cancel()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         warnings: list[str] = []
@@ -321,9 +330,15 @@ class Handlers:
         pod = await self.rest.get(Target(target.resource, target.version, target.namespace, target.name))
         if self.pod_streams is None:
             raise ApiError(501, "NotImplemented", f"no node serves pods/{target.subresource}")
-        if target.subresource == "log":
-            return await self.pod_streams.log(request, pod)
-        return await self.pod_streams.connect(request, pod, target.subresource)
+        task = asyncio.current_task()
+        assert task is not None
+        self.streaming.add(task)
+        try:
+            if target.subresource == "log":
+                return await self.pod_streams.log(request, pod)
+            return await self.pod_streams.connect(request, pod, target.subresource)
+        finally:
+            self.streaming.discard(task)
 
     # --- everything that is no resource ----------------------------------------------------------------
 

@@ -153,6 +153,7 @@ class ApiServer:
         runner, self._runner = self._runner, None
         if runner is not None:
             self.core.rest.store.end_watches()
+            self._handlers.end_streams()
             await listening.stop(runner)
         await self.core.close()
 

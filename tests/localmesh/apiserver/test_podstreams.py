@@ -37,6 +37,7 @@ class Node:
 
     def __init__(self) -> None:
         self.logged: list[tuple[Place, LogOptions]] = []
+        self.left = asyncio.Event()
 
     def require_running(self, place: Place) -> None:
         if place.container == "idle":
@@ -47,6 +48,11 @@ class Node:
     ) -> Outcome:
         if argv[0] == "fail":
             raise RuntimeError("a bug")
+        if argv[0] == "wait":
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.left.set()
         await console.write("stdout", f"{place.container}: {' '.join(argv)}".encode())
         return Outcome()
 
@@ -172,6 +178,18 @@ async def test_the_default_container_may_be_annotated(server: ApiServer, call: C
     place, options = node.logged[-1]
     assert place == Place("default", "two", "a")
     assert options == LogOptions(previous=True, tail=3)
+
+
+async def test_open_streams_do_not_hold_up_the_end(server: ApiServer, call: Client, node: Node) -> None:
+    async with call.session.ws_connect(
+        f"{call.url}{PODS}/one/exec?command=wait&stdout=true", protocols=("v4.channel.k8s.io",)
+    ) as opened:
+        await opened.receive()
+        assert server._runner is not None
+        server._runner._shutdown_timeout = 60  # what a request that is not told would be waited for
+        async with asyncio.timeout(20):
+            await server.stop()
+        assert node.left.is_set()
 
 
 def test_log_options_are_read_as_upstream_does() -> None:
