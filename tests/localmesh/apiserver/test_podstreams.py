@@ -113,26 +113,26 @@ async def test_a_failure_of_the_node_is_an_outcome(call: Client, node: Node) -> 
     assert b"RuntimeError: a bug" in found[3]
 
 
-@pytest.mark.parametrize(
-    ("path", "code", "why"),
-    [
-        ("one/exec?stdout=true", 400, "at least one command"),
-        ("one/exec?command=x", 400, "at least 1 of stdin, stdout, stderr"),
-        ("one/exec?command=x&stdout=true&container=z", 400, "container z is not valid for pod one"),
-        ("two/exec?command=x&stdout=true", 400, "choose one of: [a idle] or one of the init containers: [i]"),
-        ("two/exec?command=x&stdout=true&container=idle", 404, 'container not found ("idle")'),
-        ("unbound/exec?command=x&stdout=true", 400, "does not have a host assigned"),
-        ("none/exec?command=x&stdout=true", 404, 'pods "none" not found'),
-        ("unbound/portforward?ports=80", 400, "does not have a host assigned"),
-        ("one/portforward?ports=x", 400, 'unable to parse "x" as a port'),
-        ("one/portforward", 400, "is required"),
-    ],
-)
-async def test_refusals_are_a_status(call: Client, node: Node, path: str, code: int, why: str) -> None:
-    answer = await call("GET", f"{PODS}/{path}", **UPGRADE)
-    assert answer.body["kind"] == "Status"
-    assert (answer.status, answer.body["code"]) == (code, code)
-    assert why in answer.body["message"]
+REFUSALS = [
+    ("one/exec?stdout=true", 400, "at least one command"),
+    ("one/exec?command=x", 400, "at least 1 of stdin, stdout, stderr"),
+    ("one/exec?command=x&stdout=true&container=z", 400, "container z is not valid for pod one"),
+    ("two/exec?command=x&stdout=true", 400, "choose one of: [a idle] or one of the init containers: [i]"),
+    ("two/exec?command=x&stdout=true&container=idle", 404, 'container not found ("idle")'),
+    ("unbound/exec?command=x&stdout=true", 400, "does not have a host assigned"),
+    ("none/exec?command=x&stdout=true", 404, 'pods "none" not found'),
+    ("unbound/portforward?ports=80", 400, "does not have a host assigned"),
+    ("one/portforward?ports=x", 400, 'unable to parse "x" as a port'),
+    ("one/portforward", 400, "is required"),
+]
+
+
+async def test_refusals_are_a_status(call: Client, node: Node) -> None:
+    for path, code, why in REFUSALS:
+        answer = await call("GET", f"{PODS}/{path}", **UPGRADE)
+        assert answer.body["kind"] == "Status", path
+        assert (answer.status, answer.body["code"]) == (code, code), path
+        assert why in answer.body["message"], path
 
 
 async def test_requests_that_ask_for_no_stream_we_speak(call: Client, node: Node) -> None:
@@ -296,27 +296,25 @@ async def test_http_through_pods_and_services(server: ApiServer, call: Client, n
             assert (message.type, message.data) == (WSMsgType.TEXT, "cba")
 
 
-@pytest.mark.parametrize(
-    ("path", "code", "why"),
-    [
-        (f"{PODS}/one:1/proxy/", 503, "error trying to reach service"),
-        (f"{PODS}/two/proxy/", 503, "has no address yet"),
-        (f"{PODS}/none/proxy/", 404, 'pods "none" not found'),
-        (f"{PODS}/one:x/proxy/", 400, "no port"),
-        (f"{PODS}/ftp:one:80/proxy/", 400, "invalid proxy request"),
-        (f"{SERVICES}/none:80/proxy/", 404, 'services "none" not found'),
-        (f"{SERVICES}/web:none/proxy/", 503, "no endpoints available"),
-        (f"{SERVICES}/web:z/proxy/", 400, "choose one of: ['http', 'none']"),
-        (f"{SERVICES}/web:82/proxy/", 503, "has no port 82"),
-    ],
-)
-async def test_what_cannot_be_reached_is_a_status(
-    server: ApiServer, call: Client, node: Node, path: str, code: int, why: str
-) -> None:
+UNREACHABLE = [
+    (f"{PODS}/one:1/proxy/", 503, "error trying to reach service"),
+    (f"{PODS}/two/proxy/", 503, "has no address yet"),
+    (f"{PODS}/none/proxy/", 404, 'pods "none" not found'),
+    (f"{PODS}/one:x/proxy/", 400, "no port"),
+    (f"{PODS}/ftp:one:80/proxy/", 400, "invalid proxy request"),
+    (f"{SERVICES}/none:80/proxy/", 404, 'services "none" not found'),
+    (f"{SERVICES}/web:none/proxy/", 503, "no endpoints available"),
+    (f"{SERVICES}/web:z/proxy/", 400, "choose one of: ['http', 'none']"),
+    (f"{SERVICES}/web:82/proxy/", 503, "has no port 82"),
+]
+
+
+async def test_what_cannot_be_reached_is_a_status(server: ApiServer, call: Client, node: Node) -> None:
     async with backend(server):
-        answer = await call("GET", path)
-    assert (answer.status, answer.body["code"]) == (code, code)
-    assert why in answer.body["message"]
+        for path, code, why in UNREACHABLE:
+            answer = await call("GET", path)
+            assert (answer.status, answer.body["code"]) == (code, code), path
+            assert why in answer.body["message"], path
 
 
 async def test_this_machines_own_loopback_is_not_reached_by_writing_endpoints(
