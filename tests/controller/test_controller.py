@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -42,7 +41,7 @@ def canary(first: int, second: int) -> dict[str, object]:
 
 
 async def test_a_weight_change_reaches_the_proxy_and_then_the_status(mesh: Running) -> None:
-    """How fast is measured where nothing else runs (`smi-mesh demo`); here every wait has a deadline of 5 s."""
+    """How fast is measured where nothing else runs (`smi-mesh demo`); every wait here has a deadline."""
     await mesh.meshed_pod("web-0", "web", "10.1.0.1")
     await mesh.create(canary(100, 0))
     async with await mesh.proxy(pod_names("shop/web-0", "web")) as proxy:
