@@ -54,6 +54,8 @@ class Call:
     """A server-side apply takes over what others own."""
     through: str = ""
     """The subresource that managedFields name when the whole object is written for it (scale)."""
+    repeated: list[str] = field(default_factory=list)
+    """Fields the body has more than once, by path."""
     warnings: list[str] = field(default_factory=list)
 
     def warn(self, text: str) -> None:

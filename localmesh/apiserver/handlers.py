@@ -34,6 +34,7 @@ from localmesh.apiserver.jsonvalue import JsonObject
 from localmesh.apiserver.negotiation import (
     APPLY_PATCH,
     CUSTOM_PATCHES,
+    JSON,
     JSON_PATCH,
     MERGE_PATCH,
     PATCHES,
@@ -44,6 +45,7 @@ from localmesh.apiserver.negotiation import (
     read_json,
     read_object,
     read_yaml,
+    repeated_fields,
     wants_aggregated_discovery,
 )
 from localmesh.apiserver.openapi import OpenApi
@@ -187,10 +189,14 @@ class Handlers:
                     body = await self._body(request)
                     answer = await self.reviews.create(target, body, call.user)
                     return answers.respond(answer, 201, shape)
-                obj = await self.rest.create(target, await self._body(request), call)
+                body = await self._body(request)
+                await _note_repeated(request, call)
+                obj = await self.rest.create(target, body, call)
                 return self._answer(request, target, obj, 201, shape, call)
             case "update":
-                obj = await self.rest.update(target, await self._body(request), call)
+                body = await self._body(request)
+                await _note_repeated(request, call)
+                obj = await self.rest.update(target, body, call)
                 return self._answer(request, target, obj, 200, shape, call)
             case "patch":
                 return await self._patch(request, target, shape, call)
@@ -225,6 +231,7 @@ class Handlers:
             obj, created = await apply_patch(self.rest, target, config, call)
             return self._answer(request, target, obj, 201 if created else 200, shape, call)
         mutation = await self._mutation(request, target)
+        await _note_repeated(request, call)
         obj = await self.rest.mutate(target, mutation, call)
         return self._answer(request, target, obj, 200, shape, call)
 
@@ -403,6 +410,13 @@ class Handlers:
         if document is None:
             return answers.text("404 page not found\n", 404)
         return answers.respond(document)
+
+
+async def _note_repeated(request: web.BaseRequest, call: Call) -> None:
+    """Let validation know which fields of a body that could be read come more than once."""
+    media_type = media_type_of(request.headers.get("Content-Type"))
+    if call.validation != "Ignore" and media_type in (JSON, MERGE_PATCH, STRATEGIC_PATCH):
+        call.repeated = repeated_fields(await request.read())
 
 
 def _attributes(request: web.BaseRequest, asked: ResourcePath) -> Attributes:

@@ -5,6 +5,8 @@ Answers are JSON (or YAML); protobuf answers are not offered, which every known 
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -109,6 +111,44 @@ def read_json(body: bytes) -> Any:
         return loads(body)
     except (ValueError, RecursionError) as error:
         raise bad_request(f"the object provided is unrecognized: {error}") from error
+
+
+class _Repeating(dict[str, Any]):
+    """An object some of whose fields come more than once."""
+
+    __slots__ = ("repeated",)
+    repeated: list[str]
+
+
+def repeated_fields(body: bytes) -> list[str]:
+    """Paths of the fields that come more than once in an object of valid JSON; the last of each counts."""
+    found = False
+
+    def collect(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal found
+        value = dict(pairs)
+        if len(value) == len(pairs):
+            return value
+        found = True
+        result = _Repeating(value)
+        names = [name for name, _ in pairs]
+        result.repeated = [name for name in value if names.count(name) > 1]
+        return result
+
+    value = json.loads(body, object_pairs_hook=collect)
+    return list(_repeated(value, "")) if found else []
+
+
+def _repeated(value: Any, path: str) -> Iterator[str]:
+    if isinstance(value, dict):
+        inside = f"{path}." if path else ""
+        if isinstance(value, _Repeating):
+            yield from (inside + name for name in value.repeated)
+        for name, item in value.items():
+            yield from _repeated(item, inside + name)
+    elif isinstance(value, list):
+        for position, item in enumerate(value):
+            yield from _repeated(item, f"{path}[{position}]")
 
 
 def read_yaml(body: bytes) -> Any:

@@ -147,13 +147,17 @@ def unsupported(expression: str) -> str:
 # --- judging objects -------------------------------------------------------------------------------
 
 
-def broken(value: Any, node: Node, old: Any, path: str = "") -> Iterator[Cause]:
+def broken(value: Any, node: Node, old: Any, path: str = "", *, unchanged: bool = False) -> Iterator[Cause]:
     """What the rules find wrong. `old` is the value before an update, None at creation and where the value
-    before cannot be told. A rule about oldSelf is only asked when there is one.
+    before cannot be told. A rule about oldSelf is only asked when there is one, any other only about what
+    changed: `unchanged` says that it lies in something that did not.
     """
     if value is None:
         return
+    unchanged = unchanged or (old is not None and bool(value == old))
     for rule in node.rules:
+        if unchanged and not _is_about_change(rule):
+            continue
         cause = _judge(rule, value, node.schema, old, path)
         if cause is not None:
             yield cause
@@ -162,11 +166,20 @@ def broken(value: Any, node: Node, old: Any, path: str = "") -> Iterator[Cause]:
         for name, item in value.items():
             inner = node.properties.get(name) or node.additional
             if inner is not None:
-                yield from broken(item, inner, before.get(name), f"{path}.{name}" if path else name)
+                where = f"{path}.{name}" if path else name
+                yield from broken(item, inner, before.get(name), where, unchanged=unchanged)
     elif isinstance(value, list) and node.items is not None:
         known = _by_key(old, node.schema) if isinstance(old, list) else {}
         for index, item in enumerate(value):
-            yield from broken(item, node.items, known.get(_key(item, node.schema)), f"{path}[{index}]")
+            former = known.get(_key(item, node.schema))
+            yield from broken(item, node.items, former, f"{path}[{index}]", unchanged=unchanged)
+
+
+def _is_about_change(rule: Rule) -> bool:
+    try:
+        return "oldSelf" in compiled(rule.expression).variables()
+    except ExpressionError:
+        return False
 
 
 def _by_key(items: list[Any], schema: JsonObject) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from localmesh.apiserver.call import Call, Target
 from localmesh.apiserver.callout import Callout, CalloutError
 from localmesh.apiserver.errors import Cause, bad_request, internal, invalid_value
 from localmesh.apiserver.jsonvalue import JsonObject, child, clone_object, dumps
+from localmesh.apiserver.ratchet import new_faults
 from localmesh.apiserver.registry import Resource
 from localmesh.apiserver.store import Key, Store
 from localmesh.apiserver.structural import CustomVersion
@@ -44,7 +45,7 @@ class KindStrategy:
         if resource.key == crd.KEY and not target.subresource:
             for text in crd.unchecked_rules(result):
                 call.warn(text)
-        if unknown:
+        if unknown or call.repeated:
             _report(resource, target.version, unknown, call)
         return result
 
@@ -157,8 +158,9 @@ class KindStrategy:
 
 
 def _report(resource: Resource, version: str, unknown: list[str], call: Call) -> None:
-    """Unknown fields as fieldValidation asks: a refusal, warnings, or nothing."""
+    """Unknown and repeated fields as fieldValidation asks: a refusal, warnings, or nothing."""
     texts = [f'unknown field "{path}"' for path in dict.fromkeys(unknown)]
+    texts += [f'duplicate field "{path}"' for path in call.repeated]
     if call.validation == "Strict":
         shown = ", ".join(texts)
         raise bad_request(
@@ -173,6 +175,8 @@ def _report(resource: Resource, version: str, unknown: list[str], call: Call) ->
 def _validate_custom(target: Target, obj: JsonObject, old: JsonObject | None) -> list[Cause]:
     version = target.resource.schema_of(target.version)
     causes = structural.validate(obj, version.schema)
+    if old is not None:
+        causes = new_faults(causes, obj, old, version.schema)
     causes += _validate_scale(version, obj)
     # Duplicates in a list are found apart from the schema upstream, and do not keep rules from being checked.
     incomplete = any(cause.reason != "FieldValueDuplicate" for cause in causes)
