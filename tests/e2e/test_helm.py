@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +104,11 @@ CHOICES: dict[str, tuple[dict[str, str], InstallSettings]] = {
             "quietSeconds": "0.05",
             "holdoffSeconds": "0.5",
             "prometheus": "http://prometheus.monitoring:9090",
+            "tracing": "http://collector.monitoring:4318",
+            "tracingProtocol": "zipkin",
+            "traceSampling": "5%",
+            "traceContext": r"w3c\,b3",
+            "tracingSecret": "collector",
             "mode": "audit",
             "mtls": "permissive",
             "regex": "full",
@@ -134,6 +139,11 @@ CHOICES: dict[str, tuple[dict[str, str], InstallSettings]] = {
             quiet_seconds="0.05",
             holdoff_seconds="0.5",
             prometheus="http://prometheus.monitoring:9090",
+            tracing="http://collector.monitoring:4318",
+            tracing_protocol="zipkin",
+            trace_sampling="5%",
+            trace_context="w3c,b3",
+            tracing_secret="collector",
             mode="audit",
             mtls="permissive",
             regex="full",
@@ -146,6 +156,9 @@ CHOICES: dict[str, tuple[dict[str, str], InstallSettings]] = {
 @pytest.mark.parametrize("choice", CHOICES)
 def test_the_chart_is_what_the_installer_applies(choice: str) -> None:
     values, settings = CHOICES[choice]
+    usual = InstallSettings()
+    other = [one.name for one in fields(usual) if getattr(settings, one.name) != getattr(usual, one.name)]
+    assert len(other) == len(values), "each of them is another than the default"
     said = [part for name, value in values.items() for part in ("--set", f"{name}={value}")]
     assert named(template(*said)) == installed(settings)
 
@@ -159,7 +172,15 @@ def test_monitoring_objects_come_as_they_are_asked_for(chosen: tuple[bool, ...],
     values = tmp_path / "values.yaml"
     lines = [f"{name}: {'on' if on else 'off'}" for name, on in zip(SWITCHES, chosen, strict=True)]
     values.write_text(
-        "\n".join([*lines, "monitoringLabels: {release: monitoring}", "udp: off", "leafSeconds: 2592000"])
+        "\n".join(
+            [
+                *lines,
+                "monitoringLabels: {release: monitoring}",
+                "udp: off",
+                "leafSeconds: 2592000",
+                "traceSampling: off",
+            ]
+        )
     )
     found = named(template("-f", str(values)))
     more = {key: one for key, one in found.items() if key not in installed(InstallSettings())}
@@ -172,7 +193,9 @@ def test_monitoring_objects_come_as_they_are_asked_for(chosen: tuple[bool, ...],
     rest = {key: one for key, one in found.items() if key not in more}
     # In this form Helm writes large numbers of a file.
     assert read_settings({"SMI_MESH_LEAF_SECONDS": "2.592e+06"}).leaf_seconds == 2592000
-    assert rest == installed(replace(InstallSettings(), udp="off", leaf_seconds="2.592e+06"))
+    assert rest == installed(
+        replace(InstallSettings(), udp="off", leaf_seconds="2.592e+06", trace_sampling="off")
+    )
 
 
 @pytest.mark.parametrize(
