@@ -7,7 +7,7 @@ import os
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +31,19 @@ from smi.policy.snapshot import (
 
 OUT: Final = "127.88.0.2"
 IN: Final = "127.88.0.3"
+_OTHERS: Final = {"": (OUT, IN), "-bare": ("127.88.0.5", "127.88.0.6")}
 WIDE_PORT: Final = 8080
 _READY_SECONDS: Final = 20.0
+
+
+def out_ip(suffix: str) -> str:
+    """Address of the pod that calls, of the pair with this suffix (see `configure`)."""
+    return _OTHERS[suffix][0]
+
+
+def in_ip(suffix: str) -> str:
+    """Address of the pod that serves."""
+    return _OTHERS[suffix][1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +83,10 @@ async def sidecar(
     *,
     cores: Sequence[int] = (PROXY_CORE,),
     workers: int = 1,
+    more: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Sidecar]:
-    """A ready sidecar of pod `name`. Raises NotStarted."""
-    env = environment(controller, folder, name, ip, ports)
+    """A ready sidecar of pod `name`; `more`: variables of its environment. Raises NotStarted."""
+    env = environment(controller, folder, name, ip, ports) | dict(more or {})
     if workers > 1:
         env["SMI_MESH_WORKERS"] = str(workers)
     began = time.monotonic()
@@ -128,20 +140,23 @@ def ports() -> Ports:
     return Ports(*free_ports(4))
 
 
-def configure(controller: Controller, backend: int, stream: int, h2: int) -> None:
+def configure(controller: Controller, backend: int, stream: int, h2: int, suffix: str = "") -> None:
     """Two pods: `web` calls, `api` serves at ports `backend` (HTTP/1.1), `stream` (bytes) and `h2`.
+
+    `suffix`: of the names of another such pair.
 
     Every destination has a split in halves over two backends, of which both are the same server;
     with `one.` hosts that server is outside the mesh, with `two.` it is behind the other sidecar.
     Splits are chosen by a match on method and path, admission is by route, as Envoy's RBAC is.
     """
     match = RouteMatch(f"{NAMESPACE}/routes", "all", "/(api|bytes)/.*", frozenset({"GET", "POST"}), ())
-    web = Pod("web", Inbound(f"{NAMESPACE}/web-1", spiffe("web")))
+    caller, server = f"web{suffix}", f"api{suffix}"
+    web = Pod(caller, Inbound(f"{NAMESPACE}/{caller}-1", spiffe(caller)))
     grants = (
-        Grant(f"{NAMESPACE}/routes", frozenset({spiffe("web")}), http=(match,)),
-        Grant(f"{NAMESPACE}/bytes", frozenset({spiffe("web")}), port=stream, tcp=PortSet(every=True)),
+        Grant(f"{NAMESPACE}/routes", frozenset({spiffe(caller)}), http=(match,)),
+        Grant(f"{NAMESPACE}/bytes", frozenset({spiffe(caller)}), port=stream, tcp=PortSet(every=True)),
     )
-    api = Pod("api", Inbound(f"{NAMESPACE}/api-1", spiffe("api"), grants=grants))
+    api = Pod(server, Inbound(f"{NAMESPACE}/{server}-1", spiffe(server), grants=grants))
     works = (
         ("http", backend, Protocol.HTTP, (match,)),
         ("h2", h2, Protocol.HTTP2, (match,)),
@@ -149,10 +164,11 @@ def configure(controller: Controller, backend: int, stream: int, h2: int) -> Non
         ("bytes", stream, Protocol.TCP, None),
     )
     for kind, port, protocol, matches in works:
-        plain, meshed = Endpoint("127.0.0.1", port), Endpoint(IN, port, f"{NAMESPACE}/api-1", spiffe("api"))
+        plain = Endpoint("127.0.0.1", port)
+        meshed = Endpoint(in_ip(suffix), port, f"{NAMESPACE}/{server}-1", spiffe(server))
         for hops, endpoint in (("one", plain), ("two", meshed)):
             _reach(web, f"{hops}.{kind}", endpoint, protocol, matches)
-    controller.pods = {"web": web, "api": api}
+    controller.pods |= {caller: web, server: api}
 
 
 def configure_wide(controller: Controller, services: int, endpoints: int) -> None:

@@ -18,10 +18,12 @@ from benchmarks.works.datagrams import udp
 from benchmarks.works.http1 import bodies, latency, one_hop, two_hops
 from benchmarks.works.http2 import http2
 from benchmarks.works.process import memory, workers
+from benchmarks.works.telemetry import telemetry
 
 WORKS: Final[dict[str, Callable[[Bench], Awaitable[list[Row]]]]] = {
     "one-hop": one_hop,
     "two-hops": two_hops,
+    "telemetry": telemetry,
     "http2": http2,
     "bodies": bodies,
     "opaque": opaque,

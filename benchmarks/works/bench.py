@@ -154,14 +154,19 @@ async def side_by_side(
 
 
 async def rounds(
-    bench: Bench, contenders: Sequence[Contender], work: Callable[[Contender, int], Any], *, warm: int = 1
+    bench: Bench,
+    contenders: Sequence[Contender],
+    work: Callable[[Contender, int], Any],
+    *,
+    warm: int = 1,
+    least: int = 1,
 ) -> None:
-    """Load each in turn, `bench.rounds` times; the first of each is preceded by a warm-up."""
+    """Load each in turn, `bench.rounds` times but `least`; the first of each is preceded by a warm-up."""
     for contender in contenders:
         await work(contender, warm)
         contender.done = contender.cpu = contender.seconds = 0.0
         contender.latencies = {"p50": [], "p99": []}
-    for _ in range(bench.rounds):
+    for _ in range(max(bench.rounds, least)):
         for contender in contenders:
             before = contender.cpu_seconds()
             await work(contender, bench.seconds)
