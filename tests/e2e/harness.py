@@ -75,6 +75,12 @@ class Cluster:
     def get(self, *arguments: str) -> Any:
         return json.loads(self.kubectl("get", *arguments, "-o", "json"))
 
+    def wait_gone(self, what: str, namespace: str = NAMESPACE) -> None:
+        """`kubectl wait --for=delete`, which before 1.24 complained about what is gone already."""
+        told = self.kubectl("wait", "-n", namespace, "--for=delete", what, "--timeout=30s", check=False)
+        assert "timed out" not in told, told
+        assert "NotFound" in self.kubectl("get", what, "-n", namespace, check=False)
+
     def apply(self, manifest: str, namespace: str = NAMESPACE) -> str:
         return self.kubectl("apply", "-n", namespace, "-f", "-", text=manifest)
 

@@ -189,14 +189,16 @@ def test_a_canary_is_promoted_and_the_next_one_rolled_back(play: Play) -> None:
     cluster.wait_ready("podinfo", 0)
     assert flagger.phase() is Phase.FAILED
     assert flagger.advance() == "no new revision", "a revision that failed is not tried again"
-    events = cluster.kubectl("events", "-n", NAMESPACE, "--for", "canary/podinfo")
+    events = cluster.kubectl(
+        "get", "events", "-n", NAMESPACE, "--field-selector", "involvedObject.kind=Canary"
+    )
     assert "Promotion completed!" in events
     assert "Canary failed!" in events
 
     cluster.kubectl("delete", "canary", "podinfo", "-n", NAMESPACE)
     owned = ("deployment/podinfo-primary", "service/podinfo", "trafficsplit/podinfo")
     for one in owned:
-        cluster.kubectl("wait", "-n", NAMESPACE, "--for=delete", one, "--timeout=30s")
+        cluster.wait_gone(one)
 
 
 PAIR = "".join(
@@ -261,5 +263,5 @@ def test_argo_rollouts_sets_weights(policies: Cluster, api: Api, version: str, r
         judge(policies, "shop", {"api-v2": weight, "api-v1": 100 - weight}, root or "api-v1")
     assert api.writes == ["POST trafficsplits/shop", *["PATCH trafficsplits/shop"] * 3]
     policies.kubectl("delete", "rollout", "shop", "-n", NAMESPACE)
-    policies.kubectl("wait", "-n", NAMESPACE, "--for=delete", "trafficsplit/shop", "--timeout=30s")
+    policies.wait_gone("trafficsplit/shop")
     policies.kubectl("delete", "crd", "rollouts.argoproj.io")

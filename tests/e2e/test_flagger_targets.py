@@ -300,4 +300,4 @@ def test_a_daemonset_goes_from_blue_to_green_and_back_to_its_owner(namespace: Cl
     wait_for("the target to be its owner's again", finalized)
     assert namespace.get("daemonset", "podinfo", "-n", NAMESPACE)["status"]["numberAvailable"] == 1
     for one in ("daemonset/podinfo-primary", "service/podinfo", "trafficsplit/podinfo", "canary/podinfo"):
-        namespace.kubectl("wait", "-n", NAMESPACE, "--for=delete", one, "--timeout=30s")
+        namespace.wait_gone(one)

@@ -107,7 +107,7 @@ def test_a_job_fails_and_is_forgotten(plain: Cluster) -> None:
     assert conditions["Failed"]["reason"] == "BackoffLimitExceeded"
     events = plain.kubectl("get", "events", "-n", PLAIN)
     assert "BackoffLimitExceeded" in events
-    plain.kubectl("wait", "-n", PLAIN, "--for=delete", "job/broken", "--timeout=20s")
+    plain.wait_gone("job/broken", PLAIN)
     wait_for("its pods to go", lambda: not plain.get("pods", "-n", PLAIN, "-l", "job-name=broken")["items"])
 
 
