@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from dataplane import state as state_module
 from dataplane.state import IDLE_SWEEPS, NotKnown, State, Target
 from smi.policy.access import Denial, Peer, Permit, admit_tcp
-from smi.policy.codec import CodecError, encode_inbound
-from smi.policy.snapshot import PASSTHROUGH, Grant, Inbound, RouteMatch
+from smi.policy.codec import CodecError, encode_breaker, encode_inbound
+from smi.policy.snapshot import PASSTHROUGH, CircuitBreaker, Grant, Inbound, RouteMatch
 from tests.dataplane.config import WEB, cluster, destination, inbound, update
 from tests.dataplane.waiting import until
 
@@ -68,6 +68,28 @@ async def test_a_destination_is_asked_for_once_and_answers_all_who_wait() -> Non
     assert [endpoint.ip for endpoint in state.cluster("shop/api:8080")] == ["10.0.0.1"]
     assert state.cluster("shop/nobody:1") == ()
     assert await state.require(API) is targets[0]
+
+
+async def test_circuit_breakers_come_and_go_with_the_config() -> None:
+    state, _ = configured()
+    wanted = encode_breaker(CircuitBreaker(max_requests=2))
+    answer = {f"destination/{API}": destination("api"), "cluster/shop/api:8080": cluster("10.0.0.1")}
+    await known(state, API, 1, {**answer, "breaker/shop/api:8080": wanted, "breaker/shop/b:1": wanted})
+    assert state.breakers["shop/api:8080"] == CircuitBreaker(max_requests=2)
+    assert state.describe()["resources"]["breaker/shop/b:1"] == wanted
+    # a worker that asks for the destination is told of its breaker, too
+    assert state.resources([API])["breaker/shop/api:8080"] == wanted
+    assert "breaker/shop/b:1" not in state.resources([API])
+    before = state.breakers
+    state.apply(update(2, {"inbound": inbound()}))
+    assert state.breakers is before
+    with pytest.raises(CodecError, match="max_requests"):
+        state.apply(update(3, {"breaker/shop/b:1": {"max_requests": -1}}))
+    assert state.breakers is before
+    state.apply({"revision": 3, "resources": {}, "removed": ["breaker/shop/b:1"]})
+    assert set(state.breakers) == {"shop/api:8080"}
+    state.apply(update(4, {"inbound": inbound()}, full=True))
+    assert state.breakers == {}
 
 
 async def test_an_unknown_address_is_a_pass_through() -> None:
