@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from dataplane.core.outcome import Outcome
 from dataplane.serve.sockets import stream
+from dataplane.serve.tls import TlsLayer
 from dataplane.wire.body import Body, Chunked, UntilClose
 from dataplane.wire.errors import BadMessage
 from dataplane.wire.http1 import ResponseHead, find_response, head_end, parse_response
@@ -79,6 +80,7 @@ class Upstream:
         "paused",
         "reused",
         "transport",
+        "unseen",
         "wants_decoded",
     )
 
@@ -92,6 +94,8 @@ class Upstream:
         """Had an exchange before the present one."""
         self.answered = False
         """A byte of the present exchange's response has arrived."""
+        self.unseen = False
+        """The peer closed in order before it read the present exchange's request."""
         self.lost = False
         self.paused = False
         """Not read from for now."""
@@ -190,6 +194,9 @@ class Upstream:
         if self.exchange is not None and isinstance(self._body, UntilClose):
             self._complete(self.exchange)
         else:
+            layer: object = self.transport
+            # A peer's proxy sends close_notify between requests only, and what is lost has none.
+            self.unseen = isinstance(layer, TlsLayer) and not self.answered
             self._fail(Outcome.RESET)
         return False
 

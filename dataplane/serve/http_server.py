@@ -502,8 +502,11 @@ class Downstream(Exchange):
         assert upstream is not None
         if upstream.answered or outcome is not Outcome.RESET:
             self._fail(outcome)
-        elif upstream.reused:
+        elif upstream.unseen:
             upstream.lane.close()  # its siblings went the same way
+            self._retry(Loss.NOT_SENT, outcome, reconnect=True)
+        elif upstream.reused:
+            upstream.lane.close()
             self._retry(Loss.STALE, outcome)
         else:
             self._retry(Loss.SENT, outcome)
@@ -538,12 +541,13 @@ class Downstream(Exchange):
             return True
         return loss is Loss.NOT_SENT and self._hold(way, Outcome.CONNECT_FAILED)
 
-    def _retry(self, loss: Loss, outcome: Outcome) -> None:
+    def _retry(self, loss: Loss, outcome: Outcome, *, reconnect: bool = False) -> None:
+        """`reconnect`: the connection was at fault, not the server."""
         way = self._way
         assert way is not None
         if self._may_retry(loss):
             other = self._gate.again(way, [*self._tried, way])
-            if other is None and loss is not Loss.NOT_SENT:
+            if other is None and (reconnect or loss is not Loss.NOT_SENT):
                 other = way  # there is only this server: the connection was at fault, perhaps
             if other is not None:
                 self._try(loss, other, outcome.reason)

@@ -210,3 +210,21 @@ async def test_an_app_that_has_listened_is_not(patient: Mesh) -> None:
     with pytest.raises(ConnectionError):
         await other.read(5)
     assert "connect-failed" in {key for series in db.telemetry._tcp.values() for key in series.closed}
+
+
+async def test_a_connection_that_the_peer_closed_in_order_has_seen_nothing(net: Mesh) -> None:
+    """Whatever the method: a peer's proxy says goodbye (close_notify) only between requests."""
+    web, api = await two_hops(net, Echo("again"))
+    client = await net.client(web.outbound)
+    assert (await client.ask(get(API))).status == 200
+    [lane] = web.running._peers._lanes.values()
+    [upstream] = lane._idle
+    upstream.pause_reading()  # the goodbye and the next request cross
+    for served in list(api.running._serving.registry._served):
+        served.drain()
+    await until(lambda: api.running.connections == 0)
+    client.send(get(API, "/", "Content-Length: 2", method="POST") + b"hi")
+    await until(lambda: any(load.active for load in web.loads()))
+    upstream.resume_reading()
+    answer = await client.receive()
+    assert (answer.status, answer.body) == (200, b"again")
