@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from math import log
+from time import perf_counter
 from typing import Final
 
 from dataplane.core.request_ids import RequestIds
@@ -258,13 +259,15 @@ class Tracer:
 
         The rest is as `HttpSeries.observe` counts it; `rpc`: it is a gRPC call. `status` 0: there was none.
         """
-        end = self._clock()
+        # Much may have happened since `now`: what is asked together is what `perf_counter` is in Unix time.
+        since = self._clock() - int(perf_counter() * _NS)
+        end = since + int(now * _NS)
         series.show((status, reason, grpc), span.trace.decode("ascii"), now - began, end / _NS)
         if len(self._waiting) >= MAX_WAITING:
             self.dropped += 1
             return
         edge = self._telemetry.edge(series)
-        done = Finished(span, edge, head, end - int((now - began) * _NS), end)
+        done = Finished(span, edge, head, since + int(began * _NS), end)
         done.status = status
         done.reason = reason
         done.rpc = rpc
@@ -274,7 +277,7 @@ class Tracer:
         done.to = to
         done.to_port = to_port
         for retry in span.retries:
-            done.retries.append((end - int((now - retry.at) * _NS), retry.why, retry.host, retry.port))
+            done.retries.append((since + int(retry.at * _NS), retry.why, retry.host, retry.port))
         self._waiting.append(done)
 
     @property

@@ -47,7 +47,8 @@ class Source:
             head = parse_request(b"GET /%b HTTP/1.1\r\nhost: web\r\n\r\n" % (b"x" * size))
             span = self.tracer.begin(head)
             assert span is not None
-            self.tracer.finish(span, self._series, head, 200, "", "", False, 0.0, 0.001)
+            now = time.perf_counter()
+            self.tracer.finish(span, self._series, head, 200, "", "", False, now - 0.001, now)
 
 
 @asynccontextmanager
