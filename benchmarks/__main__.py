@@ -60,7 +60,7 @@ async def measure(
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds: under three minutes")
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds: about three minutes")
     parser.add_argument("--only", nargs="+", choices=(*WORKS, _CLUSTER), default=[*WORKS, _CLUSTER])
     parser.add_argument("--dry", action="store_true", help="print only: write neither results nor chart")
     options = parser.parse_args()

@@ -17,7 +17,7 @@ from benchmarks.works.http1 import wrk
 
 _UNTRACED: Final = Path(__file__).with_name("untraced.lua")
 _SHARE: Final = 0.01
-_ROUNDS: Final = 4
+_ROUNDS: Final = 3
 """Of a difference of some per cent, one round says little."""
 _BARE: Final = {"SMI_MESH_METRICS": "off"}
 
