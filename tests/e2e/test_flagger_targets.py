@@ -154,6 +154,12 @@ def namespace(policies: Cluster) -> Iterator[Cluster]:
     rules = "[{kind: HTTPRouteGroup, name: everything}]"
     policies.apply(EVERYTHING + allow(destination="podinfo", rules=rules) + ACCOUNT + config("blue") + SECRET)
     yield policies
+    released = json.dumps(
+        {"metadata": {"finalizers": None}}
+    )  # nobody is left to finalize what a failure left
+    policies.kubectl(
+        "patch", "canary", "podinfo", "-n", NAMESPACE, "--type=merge", "-p", released, check=False
+    )
     policies.kubectl(
         "delete", "-n", NAMESPACE, "--ignore-not-found",
         "canary,deployment,daemonset,hpa,serviceaccount", "podinfo",
@@ -277,8 +283,12 @@ def test_a_daemonset_goes_from_blue_to_green_and_back_to_its_owner(namespace: Cl
     with build_opener(ProxyHandler({})).open(f"http://{address}:15020/metrics", timeout=10) as metrics:
         counted = metrics.read().decode()
     assert 'destination_workload="podinfo-primary"' in counted, "the name that Flagger's queries ask for"
-    status = namespace.get("daemonset", "podinfo", "-n", NAMESPACE)["status"]
-    assert (status["desiredNumberScheduled"], status["numberMisscheduled"]) == (0, 0)
+
+    def target_is_away() -> bool:
+        status = namespace.get("daemonset", "podinfo", "-n", NAMESPACE)["status"]
+        return bool(status["desiredNumberScheduled"] == status["numberMisscheduled"] == 0)
+
+    wait_for("the target's pod to go", target_is_away)
     assert play.flagger.advance() == "no new revision"
 
     # A/B: Flagger's SMI routers write no match, so everybody is sent to the canary at once

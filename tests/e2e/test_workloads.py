@@ -95,18 +95,19 @@ def test_a_job_completes_although_its_sidecar_runs(policies: Cluster) -> None:
         assert "2/2" in policies.kubectl("get", "job", "caller", "-n", NAMESPACE)
     finally:
         policies.kubectl("delete", "job", "caller", "-n", NAMESPACE, "--wait=true")
-    assert policies.get("pods", "-n", NAMESPACE, "-l", "job-name=caller")["items"] == []
+    wait_for(
+        "its pods to go", lambda: not policies.get("pods", "-n", NAMESPACE, "-l", "job-name=caller")["items"]
+    )
 
 
 def test_a_job_fails_and_is_forgotten(plain: Cluster) -> None:
     plain.kubectl("create", "serviceaccount", "web", "-n", PLAIN)
-    more = "backoffLimit: 0\n  ttlSecondsAfterFinished: 3"
-    plain.apply(job("broken", "sh", ["sh", "-c", "exit 3"], more), PLAIN)
+    plain.apply(job("broken", "sh", ["sh", "-c", "exit 3"], "backoffLimit: 0"), PLAIN)
     plain.kubectl("wait", "-n", PLAIN, "--for=condition=failed", "job/broken", "--timeout=20s")
     conditions = {one["type"]: one for one in plain.get("job", "broken", "-n", PLAIN)["status"]["conditions"]}
     assert conditions["Failed"]["reason"] == "BackoffLimitExceeded"
-    events = plain.kubectl("get", "events", "-n", PLAIN)
-    assert "BackoffLimitExceeded" in events
+    wait_for("an event", lambda: "BackoffLimitExceeded" in plain.kubectl("get", "events", "-n", PLAIN))
+    plain.kubectl("patch", "job", "broken", "-n", PLAIN, "-p", '{"spec": {"ttlSecondsAfterFinished": 0}}')
     plain.wait_gone("job/broken", PLAIN)
     wait_for("its pods to go", lambda: not plain.get("pods", "-n", PLAIN, "-l", "job-name=broken")["items"])
 
