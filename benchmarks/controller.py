@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import json
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -36,6 +36,10 @@ class Pod:
     destinations: dict[str, Destination] = field(default_factory=dict)
     """By subscription key; every other key is outside the mesh."""
     clusters: dict[str, tuple[Endpoint, ...]] = field(default_factory=dict)
+    orders: tuple[Mapping[str, Any], ...] = ()
+    """Messages that follow its first config: taps."""
+    told: int = 0
+    """Requests that it has told of since."""
 
     def answer(self, keys: Iterable[str]) -> dict[str, Any]:
         """The resources for these keys."""
@@ -125,12 +129,16 @@ class Controller:
                     _send(
                         writer, type="update", revision=revision, full=True, resources=resources, removed=[]
                     )
+                    for order in pod.orders:
+                        _send(writer, **order)
                 elif kind == "subscribe" and pod is not None:
                     revision += 1
                     resources = pod.answer(message["keys"])
                     _send(
                         writer, type="update", revision=revision, full=False, resources=resources, removed=[]
                     )
+                elif kind == "tapped" and pod is not None:
+                    pod.told += len(message["requests"])
                 elif kind == "ping":
                     _send(writer, type="pong")
         self._streams.discard(writer)

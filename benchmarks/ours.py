@@ -31,7 +31,13 @@ from smi.policy.snapshot import (
 
 OUT: Final = "127.88.0.2"
 IN: Final = "127.88.0.3"
-_OTHERS: Final = {"": (OUT, IN), "-bare": ("127.88.0.5", "127.88.0.6")}
+_OTHERS: Final = {
+    "": (OUT, IN),
+    "-bare": ("127.88.0.5", "127.88.0.6"),
+    "-logged": ("127.88.0.7", "127.88.0.8"),
+    "-sampled": ("127.88.0.9", "127.88.0.10"),
+    "-tapped": ("127.88.0.11", "127.88.0.12"),
+}
 WIDE_PORT: Final = 8080
 _READY_SECONDS: Final = 20.0
 

@@ -8,14 +8,14 @@ and values of header fields are not logged, but for the request's id and its tra
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from json.encoder import encode_basestring_ascii
 from typing import Final, NamedTuple
 
 from dataplane.core.traces import trace_of
-from dataplane.telemetry import Edge
+from dataplane.telemetry import MAX_SERIES, Edge
 from smi.names import AccessLogging
 from smi.policy.match import Request
 
@@ -48,7 +48,7 @@ class AccessLog:
     def __init__(self, wish: AccessLogging, clock: Callable[[], float], chance: Callable[[], float]) -> None:
         """`clock`: Unix time; `chance`: a number in [0, 1), drawn where only a share is logged."""
         self.wish = wish
-        self._form = _FORMS[wish.form]
+        self._form = _FORMS[wish.form]()
         self._clock = clock
         self._chance = chance
         self._waiting: list[str] = []
@@ -89,41 +89,67 @@ def _write(descriptor: int, data: bytes) -> None:
         data = data[os.write(descriptor, data) :]
 
 
-def _json(done: _Finished) -> str:
-    edge, head = done.edge, done.head
-    moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(done.time))
-    entry = {
-        "time": f"{moment}.{int(done.time % 1 * 1000):03d}Z",
-        "logger": "access",
-        "direction": edge.direction,
-        "method": _text(head.method),
-        "authority": _text(head.host),
-        "path": _path(head),
-        "status": done.status,
-        "reason": done.reason,
-        "grpc_status": done.grpc,
-        "ms": round(done.seconds * 1000, 3),
-        "peer": edge.pod,
-        "identity": edge.peer,
-        "service": edge.service,
-        "backend": edge.backend,
-        "split": edge.split,
-        "request_id": _text(head.header(b"x-request-id") or b""),
-        "trace_id": trace_of(head.header),
-    }
-    return json.dumps({key: value for key, value in entry.items() if value != ""}) + "\n"
+class _Json:
+    """One object a line; what is empty is left out."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._moment = ""
+        self._edges: dict[Edge, tuple[str, str]] = {}
+
+    def __call__(self, done: _Finished) -> str:
+        head = done.head
+        before, after = self._edges.get(done.edge) or self._of_edge(done.edge)
+        second = int(done.time)
+        if second != self._second:
+            self._second = second
+            self._moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        line = (
+            f'{{"time": "{self._moment}.{int(done.time % 1 * 1000):03d}Z", "logger": "access"{before}'
+            f"{_member('method', _text(head.method))}{_member('authority', _text(head.host))}"
+            f'{_member("path", _path(head))}, "status": {done.status}'
+        )
+        if done.reason:
+            line += _member("reason", done.reason)
+        if done.grpc:
+            line += _member("grpc_status", done.grpc)
+        line += f', "ms": {round(done.seconds * 1000, 3)}{after}'
+        line += _member("request_id", _text(head.header(b"x-request-id") or b""))
+        return f"{line}{_member('trace_id', trace_of(head.header))}}}\n"
+
+    def _of_edge(self, edge: Edge) -> tuple[str, str]:
+        """What is the same for all exchanges of an edge: what goes before the request, and what after."""
+        if len(self._edges) >= MAX_SERIES:
+            self._edges.clear()
+        names = ("peer", edge.pod), ("identity", edge.peer), ("service", edge.service)
+        more = ("backend", edge.backend), ("split", edge.split)
+        after = "".join(_member(name, value) for name, value in (*names, *more))
+        found = self._edges[edge] = _member("direction", edge.direction), after
+        return found
 
 
-def _common(done: _Finished) -> str:
+def _member(name: str, value: str) -> str:
+    return f', "{name}": {encode_basestring_ascii(value)}' if value else ""
+
+
+class _Common:
     """NCSA Common Log Format: host ident authuser [date] "request" status bytes; bytes are not known here."""
-    edge, head = done.edge, done.head
-    moment = time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(done.time))
-    host = edge.pod or "-"
-    request = _quoted(f"{_text(head.method)} {_path(head)}")
-    return f'{host} - {edge.peer or "-"} [{moment}] "{request}" {done.status or "-"} -\n'
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._moment = ""
+
+    def __call__(self, done: _Finished) -> str:
+        edge, head = done.edge, done.head
+        second = int(done.time)
+        if second != self._second:
+            self._second = second
+            self._moment = time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(second))
+        request = _quoted(f"{_text(head.method)} {_path(head)}")
+        return f'{edge.pod or "-"} - {edge.peer or "-"} [{self._moment}] "{request}" {done.status or "-"} -\n'
 
 
-_FORMS: Final = {"json": _json, "clf": _common}
+_FORMS: Final[Mapping[str, Callable[[], Callable[[_Finished], str]]]] = {"json": _Json, "clf": _Common}
 
 
 def _path(head: Request) -> str:

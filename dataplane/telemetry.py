@@ -131,11 +131,13 @@ class Exchanges:
 class HttpSeries:
     """Exchanges of one edge. Callers keep it and call `observe` again, which saves the look-up."""
 
-    __slots__ = ("exchanges", "exemplar_due")
+    __slots__ = ("example_due", "exchanges", "exemplar_due")
 
     def __init__(self) -> None:
         self.exchanges: dict[Outcome, Exchanges] = {}
         self.exemplar_due = 0.0
+        """`perf_counter` from which an exchange is looked at at all: for its trace, or by who looks on."""
+        self.example_due = 0.0
         """`perf_counter` from which the next trace is welcome; see `example`."""
 
     def observe(
@@ -167,9 +169,9 @@ class HttpSeries:
     def example(self, outcome: Outcome, trace: str, seconds: float, now: float, time: float) -> None:
         """Show trace `trace` ("": it has none) for an exchange just observed, and want none for a while.
 
-        `now` as `exemplar_due`; `time` is Unix time.
+        `now` as `example_due`; `time` is Unix time.
         """
-        self.exemplar_due = now + EXEMPLAR_SECONDS
+        self.example_due = self.exemplar_due = now + EXEMPLAR_SECONDS
         self.show(outcome, trace, seconds, time)
 
     def show(self, outcome: Outcome, trace: str, seconds: float, time: float) -> None:

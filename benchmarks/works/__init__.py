@@ -19,11 +19,13 @@ from benchmarks.works.http1 import bodies, latency, one_hop, two_hops
 from benchmarks.works.http2 import http2
 from benchmarks.works.process import memory, workers
 from benchmarks.works.telemetry import telemetry
+from benchmarks.works.watching import watching
 
 WORKS: Final[dict[str, Callable[[Bench], Awaitable[list[Row]]]]] = {
     "one-hop": one_hop,
     "two-hops": two_hops,
     "telemetry": telemetry,
+    "watching": watching,
     "http2": http2,
     "bodies": bodies,
     "opaque": opaque,

@@ -645,10 +645,11 @@ class Exchange:
             took, status, grpc = now - self._started, self._status, self._grpc_status
             series.observe(status, reason, took, grpc, self._uploaded, self._downloaded)
             if now >= series.exemplar_due:
-                # A tracer shows the traces that it knows to be recorded.
-                traced = self._down.serving.tracer is not None
-                trace = "" if traced else trace_of(self._head.header)
-                series.example((status, reason, grpc), trace, took, now, time())
+                if now >= series.example_due:
+                    # A tracer shows the traces that it knows to be recorded.
+                    traced = self._down.serving.tracer is not None
+                    trace = "" if traced else trace_of(self._head.header)
+                    series.example((status, reason, grpc), trace, took, now, time())
                 tap, head = self._down.serving.tap, self._head
                 if tap.active:
                     tap.see(series, head, status, reason, grpc, took)

@@ -737,10 +737,11 @@ class Downstream(Exchange):
                 self._trace(way.series, way, status, reason, now, uploaded, downloaded)
 
     def _example(self, series: HttpSeries, status: int, reason: str, now: float) -> None:
-        """Have the metrics show the request's trace, if it says of which it is part."""
-        # A tracer shows the traces that it knows to be recorded.
-        trace = trace_of(self._head.header) if self._serving.tracer is None else ""
-        series.example((status, reason, ""), trace, now - self._started, now, time())
+        """Have the metrics show the request's trace, if it says of which it is part, and who looks on all."""
+        if now >= series.example_due:
+            # A tracer shows the traces that it knows to be recorded.
+            trace = trace_of(self._head.header) if self._serving.tracer is None else ""
+            series.example((status, reason, ""), trace, now - self._started, now, time())
         tap = self._serving.tap
         if tap.active:
             tap.see(series, self._head, status, reason, "", now - self._started)

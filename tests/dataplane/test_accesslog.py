@@ -8,6 +8,8 @@ import os
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dataplane.accesslog import MAX_WAITING, AccessLog, pump
 from dataplane.tap import Tap, TapFilter
@@ -53,6 +55,34 @@ def test_json_says_who_asked_for_what_and_how_it_went_but_no_secret() -> None:
     assert (entry["status"], entry["reason"], entry["ms"]) == (403, "no-grant", 3.1)
     assert (entry["peer"], entry["identity"]) == ("shop/web-1", EDGE.peer)
     assert (entry["request_id"], entry["trace_id"]) == ("r-1", TRACE)
+
+
+@given(
+    st.binary(max_size=20),
+    st.binary(max_size=20),
+    st.binary(max_size=20),
+    st.text(max_size=8),
+    st.floats(0, 4e9),
+)
+def test_whatever_is_asked_a_line_is_one_json_object(
+    method: bytes, path: bytes, field: bytes, reason: str, moment: float
+) -> None:
+    log = AccessLog(AccessLogging("json"), lambda: moment, lambda: 0.0)
+    head = Request(method, path, field, [(b"x-request-id", field)])
+    for status in (200, 0):
+        log.see(EDGE, head, status, reason, "", 0.001)
+    first, second = log.take().splitlines()
+    entry = json.loads(first)
+    said = {
+        "method": method.decode("latin-1"),
+        "authority": field.decode("latin-1"),
+        "path": path.partition(b"?")[0].decode("latin-1"),
+        "request_id": field.decode("latin-1"),
+        "reason": reason,
+    }
+    for name, value in said.items():
+        assert entry.get(name, "") == value
+    assert (entry["status"], json.loads(second)["status"]) == (200, 0)
 
 
 def test_the_common_format_is_one_line_whatever_the_path_holds() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from dataplane.tap import TapFilter
 from dataplane.telemetry import Exchanges
 from tests.dataplane.serve import grpc_app
 from tests.dataplane.serve.http import Echo, Message, get, plain
@@ -67,9 +68,14 @@ async def test_a_trace_is_shown_once_in_a_while(net: Mesh) -> None:
     due = series.exemplar_due
     await client.ask(get(API, "/", TRACEPARENT.replace("4bf", "5bf")))
     assert series.exemplar_due == due, "within the second nobody looks for another"
-    series.exemplar_due = 0.0
+    series.example_due = series.exemplar_due = 0.0
     await client.ask(get(API, "/"))
     assert series.exemplar_due > due, "nor after a request that has none"
+    due = series.example_due
+    web.tap.start("t", TapFilter(), 60, 10)
+    await client.ask(get(API, "/", TRACEPARENT.replace("4bf", "5bf")))
+    assert len(web.tap.collect()[0][1]) == 1, "who looks on sees it"
+    assert series.example_due == due, "but no trace is looked for because of that"
     assert {one.trace for one in only(web, "outbound").exemplars.values()} == {TRACE}
 
 
