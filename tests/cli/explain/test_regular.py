@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cli.explain import regular
 from cli.explain.regular import Reading, UnknownError, find, header_values, machine, normal_paths, takes
 from smi.policy.path import BadTarget, normalise_target
 from smi.policy.regex import Anchor, PatternError, _compile, _runner, check_pattern
@@ -108,7 +109,8 @@ def test_what_is_not_looked_into_is_said(pattern: str) -> None:
         machine(pattern, Reading.WHOLE)
 
 
-def test_a_walk_that_would_not_end_in_time_is_given_up() -> None:
+def test_a_walk_that_would_not_end_in_time_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(regular, "MAX_STEPS", 2000)
     both = [machine(".*a" + "." * number, Reading.WHOLE) for number in (14, 15)]
     with pytest.raises(UnknownError, match="too much"):
         find((header_values(), *both), lambda said: said[1] and said[2] and not said[0])
