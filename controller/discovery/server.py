@@ -36,6 +36,7 @@ _HELLO_SECONDS: Final = 5.0
 _HANDSHAKE_SECONDS: Final = 10.0
 _WRITE_SECONDS: Final = 30.0
 _DEAD_SECONDS: Final = 15.0
+_LOOK_SECONDS: Final = 0.01
 MAX_STREAMS: Final = 20_000
 
 
@@ -91,6 +92,7 @@ class DiscoveryServer:
         self._dead_seconds = dead_seconds
         self._streams: dict[Proxy, _Stream] = {}
         self._departures = Departures()
+        self._look: asyncio.TimerHandle | None = None
         self._taps: dict[str, tuple[frozenset[str], TapReader]] = {}
         self._accepted: set[asyncio.StreamWriter] = set()
         self._tasks = Tasks()
@@ -114,6 +116,8 @@ class DiscoveryServer:
     async def stop(self) -> None:
         """Close the listener and every stream; proxies come back by themselves."""
         self._stop_listening()
+        if self._look is not None:
+            self._look.cancel()
         await listening.close([self._server])
         for writer in list(self._accepted):
             writer.transport.abort()
@@ -156,12 +160,18 @@ class DiscoveryServer:
             self._proxies.forget_absent(latest.snapshot.inbound)
         for stream in self._streams.values():
             stream.wake()
-        self._tell_withdrawn()
+        self._departures_changed()
+
+    def _departures_changed(self) -> None:
+        """Look soon whether a pod that waits for it is called no more: once for many acknowledgements."""
+        if self._departures and self._look is None:
+            self._look = asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._tell_withdrawn)
 
     def _tell_withdrawn(self) -> None:
         """Answer the proxies whose pods nobody calls any more."""
+        self._look = None
         latest = self._hub.latest
-        if latest is None or not self._departures:
+        if latest is None:
             return
         gone = set(self._departures.withdrawn(latest, self._proxies))
         for stream in self._streams.values() if gone else ():
@@ -214,7 +224,7 @@ class DiscoveryServer:
             del self._streams[proxy]
             self._proxies.disconnect(proxy)
             self._departures.forget(proxy.pod)
-            self._tell_withdrawn()
+            self._departures_changed()
             self._metrics.proxies.set(self._proxies.connected)
             _log.info("proxy of %s disconnected", proxy.pod)
 
@@ -234,10 +244,10 @@ class DiscoveryServer:
                     self._proxies.on_change()
                 case protocol.Ack(revision):
                     self._proxies.acknowledge(proxy, min(revision, stream.sent_revision))
-                    self._tell_withdrawn()
+                    self._departures_changed()
                 case protocol.Leaving():
                     self._departures.begin(proxy.pod)
-                    self._tell_withdrawn()
+                    self._departures_changed()
                 case protocol.Nack(revision, error):
                     self._metrics.nacks.inc()
                     _log.error("proxy of %s refused revision %d: %s", proxy.pod, revision, error)
