@@ -14,7 +14,7 @@ import pytest
 from localmesh.apiserver.server import ApiServer
 
 from .conftest import Client
-from .test_latency import DEFINITION, SPLITS, split
+from .test_weight_changes import DEFINITION, SPLITS, split
 
 pytestmark = pytest.mark.e2e
 
