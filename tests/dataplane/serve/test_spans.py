@@ -17,6 +17,8 @@ from tests.dataplane.serve.http import Echo, Message, get, plain
 from tests.dataplane.serve.mesh import API, Mesh, Pod, free_port, two_hops
 from tests.dataplane.serve.test_grpc import _shop
 from tests.dataplane.serve.test_retry import Dies
+from tests.dataplane.serve.test_upgrade import WEBSOCKET, switching
+from tests.dataplane.waiting import until
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 CALLER = "00f067aa0ba902b7"
@@ -250,6 +252,38 @@ async def test_an_answer_that_breaks_off_is_an_error(net: Mesh) -> None:
     with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
         await ask(net, web)
     assert one(web).error == "truncated"
+
+
+async def test_a_caller_that_leaves_is_no_error(net: Mesh) -> None:
+    arrived = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        arrived.set()
+        await reader.read()
+
+    net.tracing = ALWAYS
+    web, api = await two_hops(net, silent)
+    client = await net.client(web.outbound)
+    client.send(get(API))
+    await arrived.wait()
+    client.reset()
+    for pod in (web, api):
+        await until(lambda pod=pod: pod.tracer.waiting)
+        span = one(pod)
+        assert (span.error, span.attributes["smi_mesh.reason"]) == ("", "client-gone")
+        assert "http.response.status_code" not in span.attributes
+
+
+async def test_a_connection_that_becomes_a_tunnel_has_its_span_by_then(net: Mesh) -> None:
+    net.tracing = ALWAYS
+    web, api = await two_hops(net, switching)
+    client = await net.client(web.outbound)
+    client.send(get(API, "/chat", *WEBSOCKET))
+    assert (await client.receive()).status == 101
+    outer, inner = one(web), one(api)
+    assert inner.parent == outer.id
+    assert [span.attributes["http.response.status_code"] for span in (outer, inner)] == [101, 101]
 
 
 async def test_requests_of_one_connection_have_spans_of_their_own(net: Mesh) -> None:
