@@ -123,7 +123,7 @@ def test_bugs_stay_visible() -> None:
 
 
 _WAITS = """
-import asyncio, sys
+import asyncio, signal
 import click
 from cli.run import run
 from localmesh.images import builtin_images
@@ -135,6 +135,9 @@ async def work():
     finally:
         await asyncio.sleep(0)
         print("cleaned up", flush=True)
+
+# Who starts the tests in the background of a shell has them ignore it, and so their children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 @click.command()
 def main():

@@ -96,7 +96,7 @@ def splits(mesh: Mesh) -> list[str]:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sites, "PAUSE", 0.001)
-    monkeypatch.setattr(sites, "SETTLE_SECONDS", 0.5)
+    monkeypatch.setattr(sites, "SETTLE_SECONDS", 0.2)
 
 
 @pytest.mark.parametrize("granted", [(), ("client",), ("client", "alpha")])
