@@ -131,7 +131,7 @@ def test_s7_who_is_leaving_is_asked_only_when_nobody_else_is_left() -> None:
         (((), ()), ()),
     ):
         known = dict(zip((first.cluster, last.cluster), clusters, strict=True))
-        assert takers(whole, lambda key, known=known: known[key]) == expected  # type: ignore[misc]
+        assert takers(whole, lambda key, known=known: known[key]) == expected  # type: ignore[misc]  # default in a lambda
 
 
 def test_s8_nobody_left_is_an_empty_tuple() -> None:

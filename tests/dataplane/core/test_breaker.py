@@ -67,7 +67,7 @@ def test_who_waits_goes_first_in_first_out() -> None:
     lease = kit.members[0].lease(Kind.REQUEST)
     assert kit.begin() is Entry.PASS
     went: list[str] = []
-    turns = {name: Waiting(lease, lambda name=name: went.append(name)) for name in "abc"}  # type: ignore[misc]
+    turns = {name: Waiting(lease, lambda name=name: went.append(name)) for name in "abc"}  # type: ignore[misc]  # default
     for name in "ab":
         assert kit.breaker.enter(Kind.REQUEST) is Entry.WAIT
         kit.breaker.wait(turns[name])

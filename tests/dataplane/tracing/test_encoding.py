@@ -180,7 +180,7 @@ def test_a_servers_span_of_a_denial() -> None:
     ],
 )
 def test_what_is_an_error(direction: str, said: dict[str, object], error: str) -> None:
-    one = record(finished(direction, **said), WEB)  # type: ignore[arg-type]
+    one = record(finished(direction, **said), WEB)  # type: ignore[arg-type]  # fields of several types
     assert one.error == error
     assert one.attributes.get("error.type", "") == error
 

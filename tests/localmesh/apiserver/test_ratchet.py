@@ -67,7 +67,7 @@ OLD = {
 def test_nothing_that_stays_is_refused() -> None:
     assert faults(copy.deepcopy(OLD), OLD) == []
     grown = copy.deepcopy(OLD)
-    grown["spec"]["keyed"] = [{"name": "new", "size": 2}, *OLD["spec"]["keyed"]]  # type: ignore[misc]
+    grown["spec"]["keyed"] = [{"name": "new", "size": 2}, *OLD["spec"]["keyed"]]  # type: ignore[misc]  # JSON
     assert faults(grown, OLD) == [], "an item with a key may move"
 
 

@@ -122,7 +122,7 @@ async def test_definitions_are_told_about_their_rules(call: Client) -> None:
 
     def definition(rule: str) -> dict[str, Any]:
         schema = {"type": "object", "properties": {"spec": {"type": "object", **ruled(rule)}}}
-        schema["properties"]["spec"]["x-kubernetes-preserve-unknown-fields"] = True  # type: ignore[index]
+        schema["properties"]["spec"]["x-kubernetes-preserve-unknown-fields"] = True  # type: ignore[index]  # JSON
         version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
         names = {"plural": "things", "kind": "Thing"}
         return {

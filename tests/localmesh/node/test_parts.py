@@ -199,7 +199,7 @@ def test_service_table_joins_ports_by_name_and_leaves_out_unready() -> None:
 async def _read(path: Path, **options: object) -> str:
     over = asyncio.Event()
     over.set()
-    chunks = read_log(path, over, LogOptions(**options))  # type: ignore[arg-type]
+    chunks = read_log(path, over, LogOptions(**options))  # type: ignore[arg-type]  # options of several types
     return b"".join([chunk async for chunk in chunks]).decode()
 
 
