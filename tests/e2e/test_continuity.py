@@ -68,7 +68,7 @@ def test_certificates_rotate_under_load(policies: Cluster) -> None:
         for app, expiry in before.items():
             wait_for(
                 f"{app} has a new certificate",
-                lambda app=app, expiry=expiry: _certificate_expiry(policies, app) > expiry,  # type: ignore[misc]
+                lambda app=app, expiry=expiry: _certificate_expiry(policies, app) > expiry,  # type: ignore[misc]  # default
                 LEAF_SECONDS,
             )
     _all_answered(outcome)

@@ -51,7 +51,7 @@ class Kube:
     def create(self, path: str, obj: dict[str, Any]) -> dict[str, Any]:
         code, body = self.call("POST", path, obj)
         assert code in (200, 201), body
-        return json.loads(body)  # type: ignore[no-any-return]
+        return json.loads(body)  # type: ignore[no-any-return]  # JSON
 
     def log(self, namespace: str, pod: str) -> str:
         code, body = self.call("GET", f"/api/v1/namespaces/{namespace}/pods/{pod}/log")

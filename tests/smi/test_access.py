@@ -36,7 +36,7 @@ def grant(target: str = "shop/t", **fields: object) -> Grant:
 
 
 def table(*grants: Grant, **fields: object) -> AccessTable:
-    return compile_access(Inbound("shop/api-1", API.identity, grants=grants, **fields))  # type: ignore[arg-type]
+    return compile_access(Inbound("shop/api-1", API.identity, grants=grants, **fields))  # type: ignore[arg-type]  # any fields
 
 
 def reason(outcome: Permit | Denial) -> str:

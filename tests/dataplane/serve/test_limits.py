@@ -100,7 +100,7 @@ def buffered(pods: list[Pod]) -> int:
             if upstream is not None:
                 transports.append(upstream.transport)
             total += sum(transport.get_write_buffer_size() for transport in transports)
-            total += len(served._inbox)  # type: ignore[attr-defined]
+            total += len(served._inbox)  # type: ignore[attr-defined]  # likewise
     return total
 
 
@@ -124,7 +124,7 @@ async def test_client_that_does_not_read_stops_the_server(net: Mesh) -> None:
     await _settled(lambda: sent)
     assert 0 < sent < 48 << 20
     assert buffered([web, api]) < 4 << 20
-    client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+    client.writer.transport.resume_reading()  # type: ignore[attr-defined]  # likewise
     assert len((await asyncio.wait_for(read_message(client.reader), DEADLINE * 4)).body) == total
 
 
@@ -136,7 +136,7 @@ async def test_server_that_does_not_read_stops_the_client(net: Mesh) -> None:
         await reader.readuntil(b"\r\n\r\n")
         reader._transport.pause_reading()  # type: ignore[attr-defined]  # nothing is to be read ahead
         await go.wait()
-        reader._transport.resume_reading()  # type: ignore[attr-defined]
+        reader._transport.resume_reading()  # type: ignore[attr-defined]  # likewise
         left = total
         while left:
             left -= len(await reader.read(1 << 20))

@@ -200,7 +200,7 @@ async def test_a_reader_that_stalls_stops_its_writer(net: Mesh, meshed: bool) ->
         nonlocal received
         reader._transport.pause_reading()  # type: ignore[attr-defined]  # nothing is to be read ahead
         await go.wait()
-        reader._transport.resume_reading()  # type: ignore[attr-defined]
+        reader._transport.resume_reading()  # type: ignore[attr-defined]  # likewise
         while data := await reader.read(1 << 16):
             received += len(data)
 
@@ -213,7 +213,7 @@ async def test_a_reader_that_stalls_stops_its_writer(net: Mesh, meshed: bool) ->
     assert sent < 64 << 20
     held = [tunnel for pod in (web, db) for tunnel in pod.running._serving.registry._served]
     for tunnel in held:
-        for end in (tunnel.client, tunnel.server):  # type: ignore[attr-defined]
+        for end in (tunnel.client, tunnel.server):  # type: ignore[attr-defined]  # both are tunnels
             assert end.transport.get_write_buffer_size() < 1 << 20
     go.set()
     client.writer.write_eof()

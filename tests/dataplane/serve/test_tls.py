@@ -75,7 +75,7 @@ class Pair:
         )
         self.server = TlsLayer(server, lambda _: self.apps[1], self.failures.append, seconds=5)
         self.server.connection_made(self.wires[1])  # type: ignore[arg-type]  # as much of a transport as is used
-        self.client.connection_made(self.wires[0])  # type: ignore[arg-type]
+        self.client.connection_made(self.wires[0])  # type: ignore[arg-type]  # a stand-in
 
     def pump(self, step: int = 1 << 30) -> None:
         """Deliver everything that waits, `step` bytes at a time."""

@@ -69,7 +69,7 @@ async def test_one_living_owner_is_enough(api: Api) -> None:
     await api.create("configmaps", "default", {"metadata": {"name": "child", "ownerReferences": references}})
     await api.delete("configmaps", "default", "one")
     await wait_until(
-        lambda: len(api.peek("configmaps", "default", "child")["metadata"]["ownerReferences"]) == 1,  # type: ignore[index]
+        lambda: len(api.peek("configmaps", "default", "child")["metadata"]["ownerReferences"]) == 1,  # type: ignore[index]  # JSON
         "the dangling reference is dropped",
     )
     await api.delete("configmaps", "default", "two")

@@ -175,7 +175,7 @@ def test_shut_down_lets_requests_under_way_finish() -> None:
 def test_floods_end(flood: object, code: Code | None) -> None:
     made, _ = server()
     writer = Writer()
-    found = ended(made, (flood(number, writer) for number in range(5000)))  # type: ignore[operator]
+    found = ended(made, (flood(number, writer) for number in range(5000)))  # type: ignore[operator]  # as parametrized
     assert found in (code, Code.ENHANCE_YOUR_CALM)
 
 
