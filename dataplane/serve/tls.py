@@ -38,6 +38,7 @@ class TlsLayer:
         "_on_ready",
         "_out",
         "_raw",
+        "_seconds",
         "_server_name",
         "_timer",
         "_tls",
@@ -76,7 +77,10 @@ class TlsLayer:
         self._eof_sent = False
         self._eof_received = False
         self._loss: Exception | None = None
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._too_slow)
+        self._seconds = seconds
+        # Not before there is a connection: nobody tells this layer of one that could not be made, and the
+        # timer would keep its SSL object (60 kB) alive meanwhile.
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def transport(self) -> asyncio.Transport:
@@ -125,6 +129,7 @@ class TlsLayer:
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._raw = stream(transport)
+        self._timer = asyncio.get_running_loop().call_later(self._seconds, self._too_slow)
         if self._server_name is not None:
             self._handshake()
 
@@ -146,7 +151,7 @@ class TlsLayer:
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._timer.cancel()
+        self._stop_timer()
         loss, self._loss = self._loss or exc, None
         app, self._app = self._app, None
         if self._on_ready is not None:
@@ -243,7 +248,7 @@ class TlsLayer:
             return
         if self._server_name is not None:
             self._flush()  # a server has only its ticket left to send, which goes with its first record
-        self._timer.cancel()
+        self._stop_timer()
         on_ready, self._on_ready = self._on_ready, None
         assert on_ready is not None
         app = on_ready(self)
@@ -301,6 +306,11 @@ class TlsLayer:
             self._loss = loss
             if self._raw is not None:
                 self._raw.close()  # not abort: an alert may be in the buffer
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _too_slow(self) -> None:
         if self._raw is not None:
