@@ -52,31 +52,32 @@ class Hold:
         now = self._loop.time()
         until = self._patience.until(plan.cluster, self._state.cluster(plan.cluster), now)
         retry = now + pause(turn)
+        at_once = turn == 0  # or many endpoints that all refuse would be stormed by every request
         while True:
-            other = self._router.another(plan, tried) or self._elsewhere(head, key, plan, tried)
-            if other is not None:
-                return other
-            now = self._loop.time()
-            if now >= until:
-                return None
-            if now >= retry:
-                other = self._router.another(plan, ())
+            if at_once or now >= retry:
+                other = self._router.another(plan, tried) or self._elsewhere(head, key, plan, tried)
+                if other is None and now >= retry:
+                    other = self._router.another(plan, ())
+                    retry = until
                 if other is not None:
                     return other
-                retry = until
-            await self._change(min(retry, until))
+            if now >= until:
+                return None
+            at_once = await self._change(min(retry, until))
+            now = self._loop.time()
 
-    async def _change(self, until: float) -> None:
-        """Return when there is new config, at the latest at `until`."""
+    async def _change(self, until: float) -> bool:
+        """Return when there is new config (True), at the latest at `until`."""
         changed: asyncio.Future[None] = self._loop.create_future()
         self._waiting.add(changed)
         try:
             async with asyncio.timeout_at(until):
                 await changed
         except TimeoutError:
-            pass
+            return False
         finally:
             self._waiting.discard(changed)
+        return True
 
     def _elsewhere(
         self, head: RequestHead | None, key: str, plan: Plan, tried: Sequence[Plan]

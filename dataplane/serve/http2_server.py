@@ -8,16 +8,17 @@ the next hop, so that the slower side stops the faster one, stream by stream.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from time import perf_counter, time
 from typing import Any, Final
 
 from dataplane.core.answer import grpc_answer, grpc_end, grpc_timeout, is_grpc, plain_answer
 from dataplane.core.breaker import status_of
-from dataplane.core.outcome import LOST, UNPROCESSED, Outcome, Reply, failed, malformed
-from dataplane.core.retry import REPLAYABLE, Loss, may_retry
+from dataplane.core.outcome import Outcome, Reply, failed, malformed
+from dataplane.core.retry import REPLAYABLE, Loss
 from dataplane.core.traces import trace_of
-from dataplane.serve.gate import CLIENT_GONE, TRUNCATED, Decision, Gate, Refusal, Serving, Way, retried
+from dataplane.serve.attempts import Attempts, peer_loss
+from dataplane.serve.gate import CLIENT_GONE, TRUNCATED, Decision, Gate, Refusal, Serving, Way
 from dataplane.serve.http2_client import UpstreamLink
 from dataplane.serve.http2_link import Link
 from dataplane.serve.pool import avoid
@@ -34,10 +35,8 @@ from dataplane.wire.http2.heads import (
     write_response,
     write_trailers,
 )
-from smi.names import REASON_HEADER
 
 _NONE: Final[Fields] = []
-_REASON: Final = REASON_HEADER.encode()
 _GRPC_STATUS: Final = b"grpc-status"
 _OF_THIS_HOP: Final = frozenset(
     {
@@ -207,7 +206,7 @@ class Exchange:
 
     __slots__ = (
         "_answered",
-        "_connects",
+        "_attempts",
         "_down",
         "_downloaded",
         "_grpc",
@@ -216,15 +215,12 @@ class Exchange:
         "_kept",
         "_kept_size",
         "_request_trailers",
-        "_resent",
         "_span",
         "_stall",
         "_started",
         "_status",
         "_stream",
         "_timer",
-        "_tried",
-        "_turns",
         "_unwanted",
         "_up",
         "_up_stream",
@@ -250,8 +246,7 @@ class Exchange:
         self._grpc_status = ""
         self._uploaded = 0  # bytes of the request's body
         self._downloaded = 0  # of the response's
-        self._connects = self._resent = self._turns = 0
-        self._tried: Sequence[Way] = ()
+        self._attempts: Attempts | None = None  # since the first that failed
         self._timer: asyncio.TimerHandle | None = None
         self._span: Span | None = None  # if it is sampled
         limits = down.serving.limits
@@ -345,7 +340,7 @@ class Exchange:
         if way is None or not self._waits:
             return
         avoid(way.load, self._down.serving.limits.suspect)
-        other = self._again(Loss.NOT_SENT)
+        other = self._another(Loss.NOT_SENT)
         if other is not None:
             self._try(Loss.NOT_SENT, other, outcome.reason)
         elif not self._hold(outcome):
@@ -486,14 +481,13 @@ class Exchange:
 
     def _peer_failed(self, head: StreamResponse) -> bool:
         """Try elsewhere if the peer's proxy says that its app did not get, or lost, the request."""
-        reason = next((value for name, value in head.fields if name == _REASON), b"").decode("latin-1")
-        loss = Loss.NOT_SENT if reason in UNPROCESSED else Loss.SENT if reason in LOST else None
-        way = self._way
-        if loss is None or way is None:
+        lost, way = peer_loss(head.fields), self._way
+        if lost is None or way is None:
             return False
+        loss, reason = lost
         if loss is Loss.NOT_SENT:
             avoid(way.load, self._down.serving.limits.suspect)
-        other = self._again(loss)
+        other = self._another(loss)
         if other is not None:
             self._hang_up(Code.CANCEL)
             self._try(loss, other, reason)
@@ -501,18 +495,43 @@ class Exchange:
         return loss is Loss.NOT_SENT and self._hold(Outcome.CONNECT_FAILED)
 
     def _retry(self, loss: Loss, outcome: Outcome) -> None:
-        other = self._again(loss) or (self._way if self._may_retry(loss) else None)
+        """After the loss of a connection, which may have been at fault alone."""
+        other = self._another(loss) or (self._way if self._may_retry(loss) else None)
         if other is not None:
             self._try(loss, other, outcome.reason)
         elif loss is not Loss.NOT_SENT or not self._hold(outcome):
             self._fail(outcome)
+
+    def _failed(self) -> Attempts:
+        if self._attempts is None:
+            self._attempts = Attempts()
+        return self._attempts
+
+    def _may_retry(self, loss: Loss) -> bool:
+        way, replayable = self._way, self._kept is not None
+        return way is not None and self._failed().may_retry(loss, self._head.method, way, replayable)
+
+    def _another(self, loss: Loss) -> Way | None:
+        way = self._way
+        if way is None or not self._may_retry(loss):
+            return None
+        return self._failed().another(self._down.gate, way)
+
+    def _try(self, loss: Loss, other: Way, why: str) -> None:
+        way = self._way
+        assert way is not None
+        if self._span is not None:
+            self._span.retried(perf_counter(), why, way.host, way.port)
+        other = self._failed().leave(way, other, loss, self._down.serving.registry.now)
+        self._up = None
+        self._go(other)
 
     def _hold(self, outcome: Outcome) -> bool:
         """Wait for a way that is not known yet, if that may help; else it ends with `outcome`."""
         way = self._way
         if way is None or self._kept is None:
             return False
-        held = self._down.gate.hold(self._head, way, [*self._tried, way], self._turns)
+        held = self._failed().hold(self._down.gate, self._head, way)
         if held is None:
             return False
         self._hang_up(Code.CANCEL)
@@ -529,44 +548,7 @@ class Exchange:
             return
         if self._span is not None:
             self._span.retried(perf_counter(), outcome.reason, way.host, way.port)
-        self._turns += 1
-        self._connects = 0
-        self._tried = ()
-        way.load.active -= 1
-        self._go(other)
-
-    def _again(self, loss: Loss) -> Way | None:
-        way = self._way
-        if way is None or not self._may_retry(loss):
-            return None
-        return self._down.gate.again(way, [*self._tried, way])
-
-    def _may_retry(self, loss: Loss) -> bool:
-        may = may_retry(
-            loss,
-            self._head.method,
-            replayable=self._kept is not None,
-            connects=self._connects + 1,
-            resent=self._resent,
-        )
-        guard = None if self._way is None else self._way.guard
-        return may and (guard is None or loss is Loss.STALE or guard.may_retry())
-
-    def _try(self, loss: Loss, other: Way, why: str) -> None:
-        way = self._way
-        assert way is not None
-        way.load.active -= 1
-        if way.guard is not None and loss is not Loss.STALE:
-            way.guard.ended(Outcome.RESET.status, self._down.serving.registry.now)
-            other = retried(other)
-        if self._span is not None:
-            self._span.retried(perf_counter(), why, way.host, way.port)
-        if loss is Loss.NOT_SENT:
-            self._connects += 1
-        else:
-            self._resent += 1
-        self._tried = (*self._tried, way)
-        self._up = None
+        self._failed().waited(way, other)
         self._go(other)
 
     def _fail(self, outcome: Outcome) -> None:

@@ -14,20 +14,11 @@ from enum import Enum, auto
 from time import perf_counter, time
 from typing import Any, Final, cast
 
-from dataplane.core.outcome import LOST, UNPROCESSED, Outcome, failed, malformed, render
-from dataplane.core.retry import REPLAYABLE, Loss, may_retry
+from dataplane.core.outcome import Outcome, failed, malformed, render
+from dataplane.core.retry import REPLAYABLE, Loss
 from dataplane.core.traces import trace_of
-from dataplane.serve.gate import (
-    CLIENT_GONE,
-    TRUNCATED,
-    Decision,
-    Gate,
-    HandOver,
-    Refusal,
-    Serving,
-    Way,
-    retried,
-)
+from dataplane.serve.attempts import Attempts, peer_loss
+from dataplane.serve.gate import CLIENT_GONE, TRUNCATED, Decision, Gate, HandOver, Refusal, Serving, Way
 from dataplane.serve.http_client import Exchange, Upstream
 from dataplane.serve.pool import ConnectFailed, avoid
 from dataplane.serve.registry import NEVER
@@ -46,10 +37,8 @@ from dataplane.wire.http1 import (
     write_response,
 )
 from dataplane.wire.inbox import Inbox
-from smi.names import REASON_HEADER
 
 _MOST_DISCARDED: Final = 1 << 20
-_REASON: Final = REASON_HEADER.encode()
 
 
 class _State(Enum):
@@ -75,10 +64,10 @@ class Downstream(Exchange):
     __slots__ = (
         "_advancing",
         "_answered",
+        "_attempts",
         "_blocked",
         "_body",
         "_close",
-        "_connects",
         "_discarded",
         "_downloaded",
         "_eof",
@@ -88,15 +77,12 @@ class Downstream(Exchange):
         "_paused",
         "_payload",
         "_replayable",
-        "_resent",
         "_serving",
         "_span",
         "_started",
         "_state",
         "_status",
         "_transport",
-        "_tried",
-        "_turns",
         "_uploaded",
         "_upstream",
         "_way",
@@ -128,10 +114,7 @@ class Downstream(Exchange):
         self._close = False  # the connection ends with this exchange
         self._payload = b""  # what has gone out of the body, as long as it is all there
         self._replayable = True  # nothing but head and payload went out
-        self._connects = 0
-        self._resent = 0
-        self._turns = 0  # times it waited for a way that is not known yet
-        self._tried: list[Way] = []
+        self._attempts: Attempts | None = None  # since the first that failed
         self._span: Span | None = None  # of a request that is sampled
 
     @property
@@ -279,9 +262,7 @@ class Downstream(Exchange):
         self._close = head.close
         self._payload = b""
         self._replayable = True
-        self._connects = self._resent = self._turns = 0
-        if self._tried:
-            self._tried = []
+        self._attempts = None
         decision = self._gate.decide(head)
         tracer = self._serving.tracer
         if tracer is not None:
@@ -526,16 +507,13 @@ class Downstream(Exchange):
 
     def _peer_failed(self, head: ResponseHead) -> bool:
         """Try elsewhere if the peer's proxy says that its app did not get, or lost, the request."""
-        reason = next((value for name, value in head.fields if name == _REASON), b"").decode(
-            "ascii", "replace"
-        )
-        loss = Loss.NOT_SENT if reason in UNPROCESSED else Loss.SENT if reason in LOST else None
-        way = self._way
-        if loss is None or way is None:
+        lost, way = peer_loss(head.fields), self._way
+        if lost is None or way is None:
             return False
+        loss, reason = lost
         if loss is Loss.NOT_SENT:
             avoid(way.load, self._serving.limits.suspect)
-        other = self._gate.again(way, [*self._tried, way]) if self._may_retry(loss) else None
+        other = self._failed().another(self._gate, way) if self._may_retry(loss, way) else None
         if other is not None:
             self._try(loss, other, reason)
             return True
@@ -545,8 +523,8 @@ class Downstream(Exchange):
         """`reconnect`: the connection was at fault, not the server."""
         way = self._way
         assert way is not None
-        if self._may_retry(loss):
-            other = self._gate.again(way, [*self._tried, way])
+        if self._may_retry(loss, way):
+            other = self._failed().another(self._gate, way)
             if other is None and (reconnect or loss is not Loss.NOT_SENT):
                 other = way  # there is only this server: the connection was at fault, perhaps
             if other is not None:
@@ -555,11 +533,26 @@ class Downstream(Exchange):
         if loss is not Loss.NOT_SENT or not self._hold(way, outcome):
             self._fail(outcome)
 
+    def _failed(self) -> Attempts:
+        if self._attempts is None:
+            self._attempts = Attempts()
+        return self._attempts
+
+    def _may_retry(self, loss: Loss, way: Way) -> bool:
+        return self._failed().may_retry(loss, self._head.method, way, self._replayable)
+
+    def _try(self, loss: Loss, other: Way, why: str) -> None:
+        way = self._way
+        assert way is not None
+        if self._span is not None:
+            self._span.retried(perf_counter(), why, way.host, way.port)
+        other = self._failed().leave(way, other, loss, self._serving.registry.now)
+        self._upstream = None
+        self._go(other)
+
     def _hold(self, way: Way, outcome: Outcome) -> bool:
         """Wait for a way that is not known yet, if that may help; else it ends with `outcome`."""
-        if not self._replayable:
-            return False
-        held = self._gate.hold(self._head, way, [*self._tried, way], self._turns)
+        held = self._failed().hold(self._gate, self._head, way) if self._replayable else None
         if held is None:
             return False
         self._upstream = None
@@ -576,38 +569,7 @@ class Downstream(Exchange):
             return
         if self._span is not None:
             self._span.retried(perf_counter(), outcome.reason, way.host, way.port)
-        self._turns += 1
-        self._connects = 0
-        self._tried = []
-        way.load.active -= 1
-        self._go(other)
-
-    def _may_retry(self, loss: Loss) -> bool:
-        may = may_retry(
-            loss,
-            self._head.method,
-            replayable=self._replayable,
-            connects=self._connects + 1,
-            resent=self._resent,
-        )
-        guard = None if self._way is None else self._way.guard
-        return may and (guard is None or loss is Loss.STALE or guard.may_retry())
-
-    def _try(self, loss: Loss, other: Way, why: str) -> None:
-        way = self._way
-        assert way is not None
-        way.load.active -= 1
-        if way.guard is not None and loss is not Loss.STALE:
-            way.guard.ended(Outcome.RESET.status, self._serving.registry.now)
-            other = retried(other)
-        if self._span is not None:
-            self._span.retried(perf_counter(), why, way.host, way.port)
-        if loss is Loss.NOT_SENT:
-            self._connects += 1
-        else:
-            self._resent += 1
-        self._tried.append(way)
-        self._upstream = None
+        self._failed().waited(way, other)
         self._go(other)
 
     def _fail(self, outcome: Outcome) -> None:

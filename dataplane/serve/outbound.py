@@ -189,7 +189,7 @@ class Outbound:
         tried: list[Plan] = []
         current: Plan | None = plan
         outcome = Outcome.NO_ENDPOINT
-        turn = 0
+        connects = turn = 0
         while current is not None and not tunnel.client.lost:
             try:
                 await self._peers.connect(current, lambda: tunnel.server)
@@ -199,11 +199,16 @@ class Outbound:
                     current.guard.ended(Outcome.CONNECT_FAILED.status, self.serving.registry.now)
                 outcome = failure.outcome
                 tried.append(current)
+                connects += 1
                 other = self._router.another(plan, tried) if plan.cluster else None
-                if (other is None or len(tried) >= MAX_CONNECTS) and self.waiting.admits(plan, turn):
-                    other = await self.waiting.another(None, to.key, plan, tried, turn)
-                    tried = []
-                    turn += 1
+                if other is None or connects >= MAX_CONNECTS:
+                    other = None
+                    if self.waiting.admits(plan, turn):
+                        other = await self.waiting.another(None, to.key, plan, tried, turn)
+                        connects = 0
+                        turn += 1
+                        if other is not None and any(one.load is other.load for one in tried):
+                            tried = []  # another round of the same endpoints
                 current = other
             else:
                 current.load.suspect = False

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from dataplane.core.outbound import Plan
 from smi.policy.snapshot import Endpoint, Protocol
 from tests.dataplane.serve import grpc_app
 from tests.dataplane.serve.http import Echo, get
@@ -90,11 +91,12 @@ async def test_the_pod_itself_is_gone(patient: Mesh) -> None:
     assert await answer == b"next"
 
 
-async def test_a_grpc_call_waits_too(patient: Mesh) -> None:
+@pytest.mark.parametrize("refusing", [1, 8])
+async def test_a_grpc_call_waits_too(patient: Mesh, refusing: int) -> None:
     web, api = await two_hops(patient, Echo())
     server, port = await grpc_app.start(api.ip)
     try:
-        web.reach(API, [api.endpoint(free_port())])
+        web.reach(API, [api.endpoint(free_port()) for _ in range(refusing)])
         answer = begun(by_grpc(patient, web))
         await held(web)
         web.reach(API, [api.endpoint(port)])
@@ -112,6 +114,49 @@ async def test_an_app_that_does_not_listen_yet_is_asked_again(patient: Mesh) -> 
     await held(web, 2)
     await patient.serve(api.ip, Echo("awake"), port)
     assert await asyncio.gather(*answers) == [b"awake"] * 2
+
+
+async def test_many_endpoints_that_refuse_are_waited_for_too(patient: Mesh) -> None:
+    """More than are tried at once."""
+    web, ended, sound = await gone(patient)
+    web.reach(API, [replace(ended, port=free_port()) for _ in range(8)])
+    answer = begun(by_http1(patient, web))
+    await held(web)
+    web.reach(API, [sound])
+    assert await answer == b"next"
+    assert not any(load.active for load in web.loads())
+
+
+async def test_an_opaque_connection_waits_for_many(patient: Mesh) -> None:
+    web, _ = await pair(patient, echo)
+    [sound] = web.state.cluster("shop/db:8080")
+    many = [replace(sound, ip=f"127.99.3.{number}") for number in range(1, 9)]
+    web.reach(DB, many, service="shop/db", protocol=sound_protocol(web))
+    client = await patient.client(web.outbound)
+    client.send(b"hello")
+    await held(web)
+    web.reach(DB, [sound], service="shop/db", protocol=sound_protocol(web))
+    assert await client.read(5) == b"hello"
+
+
+@pytest.mark.parametrize("turn", [0, 1])
+async def test_a_request_does_not_storm_the_endpoints(patient: Mesh, turn: int) -> None:
+    """It tries a few at once, then a few after each pause."""
+    web, ended, _ = await gone(patient)
+    web.reach(API, [replace(ended, port=free_port()) for _ in range(8)])
+    target = web.state.lookup(API)
+    assert target is not None
+    router = web.running.router
+    first = router.plan(target, None)
+    assert isinstance(first, Plan)
+    waiting = asyncio.get_running_loop().create_task(
+        web.running.waiting.another(None, API, first, [first], turn)
+    )
+    await asyncio.sleep(0)  # it has looked
+    assert waiting.done() is (turn == 0)
+    found = await waiting
+    assert found is not None
+    assert found.load is not first.load
 
 
 async def test_a_backend_that_is_given_up_is_not_waited_for(patient: Mesh) -> None:

@@ -214,5 +214,7 @@ async def test_writing_to_what_is_gone_does_nothing(pair: Pair) -> None:
 
 async def test_a_connection_that_is_not_made_leaves_nothing(contexts: tuple[Contexts, Contexts]) -> None:
     """Nobody tells the layer of it: what kept it alive would keep 60 kB until the handshake's deadline."""
-    layer = TlsLayer(contexts[0].client_tcp_context, lambda _: None, lambda _: None, seconds=5, server_name="a")
+    layer = TlsLayer(
+        contexts[0].client_tcp_context, lambda _: None, lambda _: None, seconds=5, server_name="a"
+    )
     assert sys.getrefcount(layer) == 2  # `layer` and the argument
