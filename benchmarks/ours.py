@@ -182,7 +182,7 @@ def configure_wide(controller: Controller, services: int, endpoints: int) -> Non
     wide = Pod("wide", Inbound(f"{NAMESPACE}/wide-1", spiffe("wide")))
     for number in range(services):
         name = f"{NAMESPACE}/service-{number}"
-        ips = (f"127.90.{number % 256}.{place + 1}" for place in range(endpoints))
+        ips = wide_ips(number, endpoints)
         members = tuple(Endpoint(ip, WIDE_PORT, f"{name}-{ip}", spiffe("api")) for ip in ips)
         cluster = f"{name}:{WIDE_PORT}"
         backends = tuple(Backend(f"{name}-{half}", 50, f"{cluster}-{half}") for half in ("v1", "v2"))
@@ -194,6 +194,11 @@ def configure_wide(controller: Controller, services: int, endpoints: int) -> Non
             name, WIDE_PORT, Protocol.HTTP, cluster, (split,)
         )
     controller.pods["wide"] = wide
+
+
+def wide_ips(number: int, endpoints: int) -> list[str]:
+    """Addresses of the endpoints of `configure_wide`'s service `number`; some share theirs."""
+    return [f"127.90.{number % 256}.{place + 1}" for place in range(endpoints)]
 
 
 def _reach(
