@@ -23,7 +23,10 @@ _NEVER_A_TRAILER: Final = frozenset(
     {b"connection", b"content-length", b"host", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
     | {b"authorization", b"cookie", b"set-cookie", b"x-forwarded-client-cert"}
 )
-"""RFC 9110 §6.5.1: framing, routing and authentication do not belong into trailers."""
+"""RFC 9110 §6.5.1: framing, routing and authentication do not belong into trailers.
+
+Nor with underscores: to servers that pass fields on as variables (CGI, WSGI) they are the same.
+"""
 
 _SIZE, _DATA, _DATA_END, _TRAILERS = range(4)  # what a chunked body goes on with
 _LONGEST: Final = {_SIZE: MAX_CHUNK_LINE, _DATA_END: 2, _TRAILERS: MAX_TRAILERS}
@@ -137,7 +140,7 @@ class Chunked:
         match = _TRAILER.fullmatch(line)
         if match is None or self._trailers > MAX_TRAILERS:
             raise BadMessage("the trailer fields are not well-formed or too large")
-        if match[1].lower() in _NEVER_A_TRAILER:
+        if match[1].lower().replace(b"_", b"-") in _NEVER_A_TRAILER:
             raise BadMessage("a trailer field is one that must not be sent as a trailer")
 
 

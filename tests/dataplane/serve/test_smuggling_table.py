@@ -270,6 +270,7 @@ REFUSED: dict[str, dict[str, str]] = {
         "connection": trailer("Connection: close"),
         "authorization": trailer("Authorization: Basic YTpi"),
         "identity of the caller": trailer("X-Forwarded-Client-Cert: URI=spiffe://a/b"),
+        "identity of the caller, underscored": trailer("X_Forwarded-Client_Cert: URI=spiffe://a/b"),
         "too large": trailer("A: " + "b" * 9000),
         "too many": trailer("\r\n".join(["A: b"] * 3000)),
     },
