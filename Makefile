@@ -6,6 +6,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 RUN := .venv/.run-ready
 DEV := .venv/.dev-ready
+# Container images set this for the layers they keep; here every process would compile the sources again.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help demo test unit e2e compiled mutants check bench fuzz docs charts coverage report system clean
 REPORT := docs/reports/smi-mesh-0.1.0-localmesh.yaml
