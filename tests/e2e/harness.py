@@ -13,12 +13,14 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.request import ProxyHandler, Request, build_opener
+
+import yaml
 
 from localmesh.node.process import CONTAINER_MARK, kill_marked
 from smi.names import SYSTEM_NAMESPACE
@@ -198,34 +200,56 @@ def load(cluster: Cluster, app: str = "web", **request: Any) -> Iterator[dict[st
     assert not thread.is_alive(), "the load did not end"
 
 
-def deployment(name: str, *, labels: str = "", env: str = "", annotations: str = "") -> str:
-    return f"""
-apiVersion: v1
-kind: ServiceAccount
-metadata: {{name: {name}, namespace: {NAMESPACE}}}
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: {name}, namespace: {NAMESPACE}}}
-spec:
-  replicas: 1
-  selector: {{matchLabels: {{app: {name}}}}}
-  template:
-    metadata:
-      labels: {{app: {name}{labels}}}
-      annotations: {{smi-mesh.io/exclude-inbound-ports: "9000"{annotations}}}
-    spec:
-      serviceAccountName: {name}
-      terminationGracePeriodSeconds: 5
-      containers:
-      - name: app
-        image: smi-mesh/echo
-        ports: [{{containerPort: 8080, name: http}}]
-        env:
-        - {{name: NAME, value: {name}}}
-        - {{name: POD_IP, valueFrom: {{fieldRef: {{fieldPath: status.podIP}}}}}}
-        - {{name: BIND, value: $(POD_IP)}}{env}
----"""
+def deployment(
+    name: str,
+    *,
+    account: str | None = None,
+    replicas: int | None = 1,
+    labels: Mapping[str, str] | None = None,
+    annotations: Mapping[str, str] | None = None,
+    env: Mapping[str, Any] | None = None,
+    container: Mapping[str, Any] | None = None,
+    grace: int = 5,
+) -> str:
+    """A Deployment of the echo app, which answers on port 8080 of its pod's address with its name.
+
+    `account`: an existing ServiceAccount; None makes one of this name. `replicas` None: left to the API
+    server's default, or to who scales it. `env`: values, or sources as in `valueFrom`; they come before
+    the app's own, which they may replace. `container`: fields that replace the app's. `grace`:
+    terminationGracePeriodSeconds.
+    """
+    given = dict(env or {})
+    own = {key: value for key, value in {"NAME": name, "BIND": "$(POD_IP)"}.items() if key not in given}
+    variables = {"POD_IP": {"fieldRef": {"fieldPath": "status.podIP"}}, **given, **own}
+    app = {
+        "name": "app",
+        "image": "smi-mesh/echo",
+        "ports": [{"containerPort": 8080, "name": "http"}],
+        "env": [
+            {"name": key, "value" if isinstance(value, str) else "valueFrom": value}
+            for key, value in variables.items()
+        ],
+    }
+    template = {
+        "metadata": {
+            "labels": {"app": name, **(labels or {})},
+            "annotations": {"smi-mesh.io/exclude-inbound-ports": "9000", **(annotations or {})},
+        },
+        "spec": {
+            "serviceAccountName": account or name,
+            "terminationGracePeriodSeconds": grace,
+            "containers": [{**app, **(container or {})}],
+        },
+    }
+    spec: dict[str, Any] = {"selector": {"matchLabels": {"app": name}}, "template": template}
+    if replicas is not None:
+        spec["replicas"] = replicas
+    objects: list[dict[str, Any]] = [{"apiVersion": "apps/v1", "kind": "Deployment", "spec": spec}]
+    if account is None:
+        objects.insert(0, {"apiVersion": "v1", "kind": "ServiceAccount"})
+    for one in objects:
+        one["metadata"] = {"name": name, "namespace": NAMESPACE}
+    return "".join(f"\n{yaml.safe_dump(one)}---" for one in objects)
 
 
 def service(name: str, selector: str, port: int, port_name: str) -> str:
@@ -247,9 +271,9 @@ metadata: {{name: {NAMESPACE}, labels: {{smi-mesh.io/inject: enabled}}}}
 ---"""
     + deployment("web")
     + deployment("stranger")
-    + deployment("api-v1", labels=", part: api", annotations=", smi-mesh.io/access-log: json failures")
-    + deployment("api-v2", labels=", part: api")
-    + deployment("db", env="\n        - {name: TCP_PORT, value: '5432'}")
+    + deployment("api-v1", labels={"part": "api"}, annotations={"smi-mesh.io/access-log": "json failures"})
+    + deployment("api-v2", labels={"part": "api"})
+    + deployment("db", env={"TCP_PORT": "5432"})
     + service("api", "part: api", 8080, "http")
     + service("api-v1", "app: api-v1", 8080, "http")
     + service("api-v2", "app: api-v2", 8080, "http")

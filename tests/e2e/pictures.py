@@ -37,8 +37,8 @@ apiVersion: v1
 kind: Namespace
 metadata: {{name: {NAMESPACE}, labels: {{smi-mesh.io/inject: enabled}}}}
 ---"""
-    + "".join(deployment(app, labels=", part: api" if app.startswith("api") else "") for app in APPS)
-    + deployment("db", env="\n        - {name: TCP_PORT, value: '5432'}")
+    + "".join(deployment(app, labels={"part": "api"} if app.startswith("api") else None) for app in APPS)
+    + deployment("db", env={"TCP_PORT": "5432"})
     + service("api", "part: api", 8080, "http")
     + "".join(service(app, f"app: {app}", 8080, "http") for app in APPS)
     + service("db", "app: db", 5432, "tcp-db")

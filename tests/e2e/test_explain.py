@@ -104,11 +104,11 @@ def scraped(cluster: Cluster, app: str) -> str:
 
 def test_a_caller_whose_sidecar_leaves_the_port_alone(policies: Cluster) -> None:
     everything = "[{kind: TCPRoute, name: everything}]"
-    annotation = 'smi-mesh.io/exclude-outbound-ports: "8080"'
+    annotations = {"smi-mesh.io/exclude-outbound-ports": "8080"}
     policies.apply(
         tcp_route("everything")
         + "".join(allow(source, rules=everything) for source in ("web", "aside"))
-        + deployment("aside", annotations=f", {annotation}")
+        + deployment("aside", annotations=annotations)
     )
     try:
         policies.programmed("traffictarget", "aside-to-api-v1")

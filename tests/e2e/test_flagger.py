@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from conformance.expect import judge_shares
 from tests.e2e import flagger_run
 from tests.e2e.flagger_api import Api
 from tests.e2e.flagger_run import ArgoRouter, FlaggerRun, Phase, SplitRouter
-from tests.e2e.harness import NAMESPACE, Cluster, wait_for
+from tests.e2e.harness import NAMESPACE, Cluster, deployment, wait_for
 from tests.e2e.policies import EVERYTHING, OPEN_API, allow
 from tests.localmesh.kube_kit import Kube
 
@@ -34,32 +35,11 @@ BROKEN = (
 """A revision that answers 500 to everything."""
 
 
-def target(revision: int, container: str = "image: smi-mesh/echo") -> str:
+def target(revision: int, **container: Any) -> str:
     """The Deployment a user owns. A pod's name tells the Deployment it is of and the revision."""
-    return f"""
-apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: podinfo, namespace: {NAMESPACE}}}
-spec:
-  selector: {{matchLabels: {{app: podinfo}}}}
-  template:
-    metadata:
-      labels: {{app: podinfo}}
-      annotations: {{smi-mesh.io/exclude-inbound-ports: "9000"}}
-    spec:
-      serviceAccountName: podinfo
-      terminationGracePeriodSeconds: 1
-      containers:
-      - name: app
-        {container}
-        ports: [{{containerPort: 8080, name: http}}]
-        env:
-        - {{name: APP, valueFrom: {{fieldRef: {{fieldPath: "metadata.labels['app']"}}}}}}
-        - {{name: NAME, value: $(APP)-{revision}}}
-        - {{name: POD_IP, valueFrom: {{fieldRef: {{fieldPath: status.podIP}}}}}}
-        - {{name: BIND, value: $(POD_IP)}}
----
-"""
+    app = {"fieldRef": {"fieldPath": "metadata.labels['app']"}}
+    env = {"APP": app, "NAME": f"$(APP)-{revision}"}
+    return deployment("podinfo", account="podinfo", replicas=None, env=env, container=container, grace=1)
 
 
 CANARY = f"""
@@ -169,7 +149,7 @@ def test_a_canary_is_promoted_and_the_next_one_rolled_back(play: Play) -> None:
     assert flagger.advance() == "no new revision"
     play.flows({"podinfo-primary-2": 100})
 
-    cluster.apply(target(3, f"image: python\n        command: [python, -c, {json.dumps(BROKEN)}]"))
+    cluster.apply(target(3, image="python", command=["python", "-c", BROKEN]))
     play.until("canary weight 10")
     cluster.programmed("trafficsplit", "podinfo")
     broken = cluster.call("web", url="http://podinfo:8080/", count=REQUESTS, concurrency=8)["statuses"]

@@ -9,7 +9,7 @@ import json
 import re
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import pytest
 
 from controller.monitoring import dashboard_queries, dashboards, rules
 from tests.e2e import dashboard_picture, flagger, policies
-from tests.e2e.harness import NAMESPACE, Cluster, start_cluster, wait_for
+from tests.e2e.harness import NAMESPACE, Cluster, deployment, service, start_cluster, wait_for
 
 CANARY, PRIMARY = "podinfo", "podinfo-primary"
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -32,49 +32,13 @@ SLOW_SECONDS = 0.7
 WITHIN_SECONDS = 30.0
 
 
-def workload(name: str, annotations: str = "", env: str = "") -> str:
-    return f"""
-apiVersion: v1
-kind: ServiceAccount
-metadata: {{name: {name}, namespace: {NAMESPACE}}}
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: {name}, namespace: {NAMESPACE}}}
-spec:
-  replicas: 1
-  selector: {{matchLabels: {{app: {name}}}}}
-  template:
-    metadata:
-      labels: {{app: {name}, version: v1}}
-      annotations:
-        smi-mesh.io/exclude-inbound-ports: "9000"
-        smi-mesh.io/metrics: "{DIALECTS}"{annotations}
-    spec:
-      serviceAccountName: {name}
-      terminationGracePeriodSeconds: 1
-      containers:
-      - name: app
-        image: smi-mesh/echo
-        ports: [{{containerPort: 8080, name: http}}]
-        env:
-        - {{name: NAME, value: {name}}}
-        - {{name: POD_IP, valueFrom: {{fieldRef: {{fieldPath: status.podIP}}}}}}
-        - {{name: BIND, value: $(POD_IP)}}{env}
----
-"""
-
-
-def service(name: str, app: str, port: int = 8080, port_name: str = "http") -> str:
-    return f"""
-apiVersion: v1
-kind: Service
-metadata: {{name: {name}, namespace: {NAMESPACE}}}
-spec:
-  selector: {{app: {app}}}
-  ports: [{{name: {port_name}, port: {port}}}]
----
-"""
+def workload(
+    name: str, annotations: Mapping[str, str] | None = None, env: Mapping[str, str] | None = None
+) -> str:
+    dialects = {"smi-mesh.io/metrics": DIALECTS}
+    return deployment(
+        name, labels={"version": "v1"}, annotations=dialects | dict(annotations or {}), env=env, grace=1
+    )
 
 
 SHOP = (
@@ -89,14 +53,14 @@ metadata: {{name: {NAMESPACE}, labels: {{smi-mesh.io/inject: enabled}}}}
     + workload(PRIMARY)
     + workload(
         "db",
-        '\n        prometheus.io/scrape: "true"\n        prometheus.io/port: "9000"',
-        "\n        - {name: TCP_PORT, value: '5432'}",
+        {"prometheus.io/scrape": "true", "prometheus.io/port": "9000"},
+        {"TCP_PORT": "5432"},
     )
     # As Flagger lays it out: the root leads to the primary, and each of both has a Service of its own.
-    + service("podinfo", PRIMARY)
-    + service("podinfo-canary", CANARY)
-    + service("podinfo-primary", PRIMARY)
-    + service("db", "db", 5432, "tcp-db")
+    + service("podinfo", f"app: {PRIMARY}", 8080, "http")
+    + service("podinfo-canary", f"app: {CANARY}", 8080, "http")
+    + service("podinfo-primary", f"app: {PRIMARY}", 8080, "http")
+    + service("db", "app: db", 5432, "tcp-db")
 )
 CANARY_SPLIT = f"""
 apiVersion: split.smi-spec.io/v1alpha2

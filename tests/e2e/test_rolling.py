@@ -7,14 +7,14 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
-from tests.e2e.harness import NAMESPACE, Cluster, wait_for
+from tests.e2e.harness import NAMESPACE, Cluster, deployment, wait_for
 from tests.e2e.policies import EVERYTHING, allow, tcp_route
 
 pytestmark = pytest.mark.timeout(240)
@@ -34,41 +34,22 @@ POLICIES = (
 )
 
 
-def roll(revision: int, grace: int, probe: str = "") -> str:
-    """One replica: the old pod is deleted as soon as the new one is ready. `probe`: YAML, in flow style."""
-    return f"""
-apiVersion: v1
-kind: ServiceAccount
-metadata: {{name: roll, namespace: {NAMESPACE}}}
----
+def roll(revision: int, grace: int, probe: Mapping[str, Any] | None = None) -> str:
+    """One replica: the old pod is deleted as soon as the new one is ready."""
+    pods = deployment(
+        "roll",
+        replicas=None,
+        env={"NAME": f"roll-{revision}", "TCP_PORT": "5432", "CONTROL_PORT": "off"},
+        container={} if probe is None else {"readinessProbe": probe},
+        grace=grace,
+    )
+    return f"""{pods}
 apiVersion: v1
 kind: Service
 metadata: {{name: roll, namespace: {NAMESPACE}}}
 spec:
   selector: {{app: roll}}
   ports: [{{name: http, port: 8080}}, {{name: tcp-line, port: 5432}}]
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: roll, namespace: {NAMESPACE}}}
-spec:
-  selector: {{matchLabels: {{app: roll}}}}
-  template:
-    metadata: {{labels: {{app: roll}}}}
-    spec:
-      serviceAccountName: roll
-      terminationGracePeriodSeconds: {grace}
-      containers:
-      - name: app
-        image: smi-mesh/echo
-        ports: [{{containerPort: 8080, name: http}}]
-        {probe and "readinessProbe: " + probe}
-        env:
-        - {{name: NAME, value: roll-{revision}}}
-        - {{name: TCP_PORT, value: '5432'}}
-        - {{name: CONTROL_PORT, value: 'off'}}
-        - {{name: POD_IP, valueFrom: {{fieldRef: {{fieldPath: status.podIP}}}}}}
-        - {{name: BIND, value: $(POD_IP)}}
 """
 
 
@@ -145,10 +126,12 @@ def _rolled(cluster: Cluster, manifest: str) -> None:
 
 @pytest.mark.parametrize(
     ("rounds", "grace", "probe"),
-    [(2, 1, ""), (1, 30, "{tcpSocket: {port: 5432}}")],
+    [(2, 1, None), (1, 30, {"tcpSocket": {"port": 5432}})],
     ids=["1 s, no probe", "30 s, probe"],
 )
-def test_a_rolling_update_loses_nothing(policies: Cluster, rounds: int, grace: int, probe: str) -> None:
+def test_a_rolling_update_loses_nothing(
+    policies: Cluster, rounds: int, grace: int, probe: Mapping[str, Any] | None
+) -> None:
     """S33. Without a probe a pod is ready, and the old one deleted, before its app listens."""
     _rolled(policies, roll(0, grace, probe))
     policies.apply(POLICIES)

@@ -15,40 +15,22 @@ CALLER = "00f067aa0ba902b7"
 _TRACES = itertools.count(1)
 
 
+SAMPLED = {"smi-mesh.io/trace-sampling": "100%"}
+
+
 def _server(name: str, following: str = "") -> str:
-    return f"""
-apiVersion: v1
-kind: ServiceAccount
-metadata: {{name: {name}, namespace: {NAMESPACE}}}
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: {name}, namespace: {NAMESPACE}}}
-spec:
-  replicas: 1
-  selector: {{matchLabels: {{app: {name}}}}}
-  template:
-    metadata:
-      labels: {{app: {name}, version: v7}}
-      annotations: {{smi-mesh.io/trace-sampling: 100%}}
-    spec:
-      serviceAccountName: {name}
-      terminationGracePeriodSeconds: 2
-      containers:
-      - name: app
-        image: python
-        args: [python, -m, tests.e2e.chain]
-        ports: [{{containerPort: 8080, name: http}}]
-        readinessProbe: {{tcpSocket: {{port: 8080}}, periodSeconds: 1}}
-        env:
-        - {{name: POD_IP, valueFrom: {{fieldRef: {{fieldPath: status.podIP}}}}}}
-        - {{name: BIND, value: $(POD_IP)}}
-        - {{name: NEXT, value: "{following}"}}
----"""
+    app = {
+        "image": "python",
+        "args": ["python", "-m", "tests.e2e.chain"],
+        "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
+    }
+    return deployment(
+        name, labels={"version": "v7"}, annotations=SAMPLED, env={"NEXT": following}, container=app, grace=2
+    )
 
 
 CHAIN = (
-    deployment("traced-web", annotations=", smi-mesh.io/trace-sampling: 100%")
+    deployment("traced-web", annotations=SAMPLED)
     + _server("traced-api", "http://traced-db:8080")
     + _server("traced-db")
     + service("traced-api", "app: traced-api", 8080, "http")

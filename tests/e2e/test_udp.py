@@ -17,7 +17,7 @@ import pytest
 
 from localmesh.node.netns import NETNS_DIR, in_namespace
 from smi.names import CONTROLLER_NAME, MESH_PORT, SYSTEM_NAMESPACE
-from tests.e2e.harness import NAMESPACE, Cluster, wait_for
+from tests.e2e.harness import NAMESPACE, Cluster, deployment, wait_for
 
 PORT = 5300
 POD_PORT = 5301
@@ -26,31 +26,16 @@ SERVERS = ("clock-v1", "clock-v2")
 CONTROL, MESH = (9000).to_bytes(2, "big"), MESH_PORT.to_bytes(2, "big")
 
 
-def _clock(name: str) -> str:
-    return f"""
-apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: {name}, namespace: {NAMESPACE}}}
-spec:
-  replicas: 1
-  selector: {{matchLabels: {{app: {name}}}}}
-  template:
-    metadata:
-      labels: {{app: {name}, part: clock}}
-      annotations:
-        smi-mesh.io/exclude-inbound-ports: "9000"
-        smi-mesh.io/udp-idle-seconds: "{IDLE_SECONDS}"
-    spec:
-      serviceAccountName: clock
-      terminationGracePeriodSeconds: 5
-      containers:
-      - name: app
-        image: smi-mesh/echo
-        ports: [{{containerPort: {POD_PORT}, protocol: UDP}}]
-        env:
-        - {{name: NAME, value: {name}}}
-        - {{name: UDP_PORT, value: "{POD_PORT}"}}
----
+def _clock(name: str, account: str = "clock") -> str:
+    server = deployment(
+        name,
+        account=account,
+        labels={"part": "clock"},
+        annotations={"smi-mesh.io/udp-idle-seconds": str(IDLE_SECONDS)},
+        env={"UDP_PORT": str(POD_PORT), "BIND": ""},
+        container={"ports": [{"containerPort": POD_PORT, "protocol": "UDP"}]},
+    )
+    return f"""{server}
 apiVersion: v1
 kind: Service
 metadata: {{name: {name}, namespace: {NAMESPACE}}}
@@ -104,27 +89,7 @@ spec:
 """
 
 
-ASKER = f"""
-apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: asker, namespace: {NAMESPACE}}}
-spec:
-  replicas: 1
-  selector: {{matchLabels: {{app: asker}}}}
-  template:
-    metadata:
-      labels: {{app: asker}}
-      annotations:
-        smi-mesh.io/exclude-inbound-ports: "9000"
-        smi-mesh.io/workers: "2"
-    spec:
-      serviceAccountName: web
-      terminationGracePeriodSeconds: 5
-      containers:
-      - name: app
-        image: smi-mesh/echo
-        env: [{{name: NAME, value: asker}}]
-"""
+ASKER = deployment("asker", account="web", annotations={"smi-mesh.io/workers": "2"})
 
 
 @pytest.fixture(scope="module")
@@ -354,9 +319,7 @@ def test_two_workers_share_the_flows_of_a_pod(mesh: Cluster) -> None:
         mesh.kubectl("delete", "-f", "-", text=ASKER)
 
 
-WITHOUT = _clock("walker").replace("serviceAccountName: clock", "serviceAccountName: web") + _clock(
-    "clock-off"
-)
+WITHOUT = _clock("walker", account="web") + _clock("clock-off")
 """A caller and a server that come into being while the mesh leaves UDP alone."""
 
 
