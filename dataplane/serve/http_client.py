@@ -14,7 +14,7 @@ from dataplane.serve.sockets import stream
 from dataplane.serve.tls import TlsLayer
 from dataplane.wire.body import Body, Chunked, UntilClose
 from dataplane.wire.errors import BadMessage
-from dataplane.wire.http1 import ResponseHead, find_response, head_end, parse_response
+from dataplane.wire.http1 import MAX_INTERIMS, ResponseHead, find_response, head_end, parse_response
 
 if TYPE_CHECKING:
     from dataplane.serve.pool import Lane
@@ -69,6 +69,7 @@ class Upstream:
         "_body",
         "_buffer",
         "_close",
+        "_interims",
         "_method",
         "_request_done",
         "answered",
@@ -105,6 +106,7 @@ class Upstream:
         self._body: Body | None = None
         self._method = b""
         self._close = False
+        self._interims = 0  # interim answers in the present exchange
         self._request_done = False
 
     @property
@@ -125,6 +127,7 @@ class Upstream:
         self.answered = False
         self._method = method
         self._close = False
+        self._interims = 0
         self._request_done = complete
         self.wants_decoded = decoded
         self.transport.write(block)
@@ -171,12 +174,13 @@ class Upstream:
             if self._body is not None:
                 self._relay(exchange, self._body, data)
             elif self._buffer:
-                self._head(exchange, self._buffer + data)
+                searched = max(len(self._buffer) - 3, 0)
+                self._head(exchange, self._buffer + data, searched)
             else:
                 self.answered = True
                 head = find_response(data)
                 if head is None:
-                    self._head(exchange, data)
+                    self._head(exchange, data, 0)
                 elif self._whole(head, len(data)):
                     self.exchange = None
                     if head.close or self.lost or not self._request_done:
@@ -217,8 +221,9 @@ class Upstream:
 
     # --- response ----------------------------------------------------------------------------------
 
-    def _head(self, exchange: Exchange, data: bytes) -> None:
-        end = head_end(data)
+    def _head(self, exchange: Exchange, data: bytes, searched: int) -> None:
+        """`data` begins with a head, or a part of one of which `searched` bytes need no second look."""
+        end = head_end(data, 0, searched)
         if not end:
             self._buffer = data
             return
@@ -236,9 +241,21 @@ class Upstream:
 
     def _headed(self, exchange: Exchange, head: ResponseHead, rest: bytes) -> None:
         """A head has arrived, and behind it `rest`."""
-        if head.status < 200:
-            self._informational(exchange, head, rest)
-            return
+        while head.status < 200:
+            if head.status == 101:
+                exchange.switched(head, rest)
+                return
+            self._interims += 1
+            if self._interims > MAX_INTERIMS:
+                raise BadMessage("interim answers without end")
+            exchange.interim(head)
+            if not rest or self.exchange is not exchange:
+                return
+            end = head_end(rest)
+            if not end:
+                self._buffer = rest
+                return
+            head, rest = parse_response(rest[:end]), rest[end:]
         self._close = head.close
         body = head.body(self._method, self.wants_decoded)
         if body is None:
@@ -267,14 +284,6 @@ class Upstream:
         else:
             self.reused = True
             self.lane.give_back(self)
-
-    def _informational(self, exchange: Exchange, head: ResponseHead, rest: bytes) -> None:
-        if head.status == 101:
-            exchange.switched(head, rest)
-            return
-        exchange.interim(head)
-        if rest and self.exchange is exchange:
-            self._head(exchange, rest)
 
     def _relay(self, exchange: Exchange, body: Body, data: bytes) -> None:
         taken = body.take(data)

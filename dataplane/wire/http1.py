@@ -26,6 +26,8 @@ MAX_HEAD: Final = 65536
 """Longest head in bytes."""
 MAX_FIELDS: Final = 256
 """Most header lines of one head."""
+MAX_INTERIMS: Final = 100
+"""Most interim answers (1xx) to one request; they are not subject to flow control."""
 HEAD_END: Final = b"\r\n\r\n"
 REQUEST_ID: Final = b"x-request-id"
 OWN_FIELDS: Final = frozenset(

@@ -25,6 +25,7 @@ from collections.abc import Callable
 from typing import Final
 
 from dataplane.wire.errors import BadMessage, Fault
+from dataplane.wire.http1 import MAX_INTERIMS
 from dataplane.wire.http2 import frames
 from dataplane.wire.http2.bounds import (
     ASSUMED_STREAMS,
@@ -368,8 +369,10 @@ class Connection(Sender):
         """A response."""
         try:
             head = read_response(fields)
-            if head.status == 101 or (end and head.status < 200):
-                raise BadMessage("an interim response that cannot be")
+            if head.status < 200:
+                stream.interims += 1
+                if end or head.status == 101 or stream.interims > MAX_INTERIMS:
+                    raise BadMessage("an interim response that cannot be, or one too many")
         except BadMessage:
             self._break(stream, Code.PROTOCOL_ERROR)
             return

@@ -67,6 +67,7 @@ class Stream:
         "headed",
         "held",
         "id",
+        "interims",
         "local_done",
         "outbox",
         "owed",
@@ -89,6 +90,8 @@ class Stream:
         """Credit not told to the peer yet."""
         self.headed = False
         """The peer's head (the final one) has arrived."""
+        self.interims = 0
+        """Interim heads (1xx) that have arrived."""
         self.expected = -1
         """Bytes of the peer's body still to come by its content-length; -1: it named none."""
         self.local_done = False

@@ -10,6 +10,7 @@ import pytest
 
 from dataplane.process import resident_bytes
 from dataplane.serve.sockets import reset
+from dataplane.wire.http1 import MAX_INTERIMS
 from tests.dataplane.serve.http import Echo, get, plain, read_message
 from tests.dataplane.serve.mesh import API, Mesh, two_hops
 from tests.dataplane.waiting import until
@@ -106,6 +107,26 @@ async def test_a_server_that_switches_without_being_asked(net: Mesh) -> None:
     web, _ = await two_hops(net, switches)
     client = await net.client(web.outbound)
     assert (await client.ask(get(API))).status == 502
+
+
+@pytest.mark.parametrize(("count", "status"), [(MAX_INTERIMS, 200), (60_000, 502)])
+async def test_interim_answers_without_end(net: Mesh, count: int, status: int) -> None:
+    """However many come in one piece; they would go past every window."""
+
+    async def dawdles(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_message(reader)
+        writer.write(b"HTTP/1.1 102\r\n\r\n" * count + plain("at last"))
+        await reader.read()
+
+    web, api = await two_hops(net, dawdles)
+    client = await net.client(web.outbound)
+    client.send(get(API))
+    seen = 0
+    while (answer := await client.receive()).status == 102:
+        seen += 1
+    assert (answer.status, seen) == (status, MAX_INTERIMS)
+    assert api.count("inbound") == {(status, "bad-response" if status == 502 else ""): 1}
+    assert sum(web.count("outbound").values()) == 1
 
 
 def descriptors() -> int:

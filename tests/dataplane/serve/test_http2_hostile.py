@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dataplane.serve.limits import Limits
+from dataplane.wire.http1 import MAX_INTERIMS
 from dataplane.wire.http2 import Code, bounds, frames
 from dataplane.wire.http2.hpack import Writer
 from smi.names import ALPN_HTTP1
@@ -133,6 +134,28 @@ async def test_servers_break_off_at_every_point(net: Mesh, step: int, how: str) 
     app._react = echo
     ask(client)
     await until(lambda: client.heads()[-1:] == [200] and client.events.data.get(number + 2) == BODY)
+    client.transport.abort()
+    app.stop()
+
+
+@pytest.mark.parametrize(("count", "heads"), [(MAX_INTERIMS, 200), (5000, 502)])
+async def test_interim_answers_without_end(net: Mesh, count: int, heads: int) -> None:
+    """They would go past every window, and wait for a client that does not read."""
+
+    def dawdle(peer: Peer) -> None:
+        for number, stream in list(peer.events.streams.items()):
+            del peer.events.streams[number]
+            for _ in range(count):
+                peer.connection.send_head(stream, [(b":status", b"103")], end=False)
+            peer.connection.send_head(stream, OK, end=True)
+
+    web, api, app = await shop(net, App(dawdle))
+    client = await dial(web)
+    client.connection.open(TO_API, None, end=True)
+    client.flush()
+    await until(lambda: client.heads()[-1:] not in ([], [103]))
+    assert client.heads() == [103] * MAX_INTERIMS + [heads]
+    assert sum(api.count("inbound").values()) == sum(web.count("outbound").values()) == 1
     client.transport.abort()
     app.stop()
 
@@ -311,7 +334,8 @@ async def test_slow_streams_do_not_stop_quick_ones(net: Mesh) -> None:
         for number, stream in list(peer.events.streams.items()):
             if stream.remote_done:
                 del peer.events.streams[number]
-                size = 2_000_000 if stream.id <= 2 * greedy else 10
+                [path] = [event[3] for event in peer.events.seen if event[:2] == ("request", number)]
+                size = 2_000_000 if path == b"/much" else 10
                 peer.connection.send_head(stream, OK, end=False)
                 peer.connection.send_data(stream, bytes(size), end=True)
 
@@ -319,7 +343,7 @@ async def test_slow_streams_do_not_stop_quick_ones(net: Mesh) -> None:
     web, _, app = await shop(net, App(pour))
     many = await dial(web)
     for _ in range(greedy):
-        many.connection.open(TO_API, None, end=True)
+        many.connection.open([*TO_API[:2], (b":path", b"/much"), TO_API[3]], None, end=True)
     many.flush()
     await until(lambda: many.events.data)
     few = await dial(web)
