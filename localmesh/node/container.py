@@ -288,7 +288,7 @@ class ContainerRunner:
         try:
             outlet = Outlet(log.feed)
             process = await start(order, self._mark, outlet.feed, stdin=bool(self.spec.get("stdin")))
-        except OSError:
+        except BaseException:  # cancelled, too: the pod is deleted while its container starts
             log.close()
             raise
         outlet.connect(process.hold_output)

@@ -94,8 +94,9 @@ async def available(running: Running) -> None:
         name = "v1alpha1.metrics.smi-spec.io"
         found = await running.api.get("apiservices.apiregistration.k8s.io", None, name)
         conditions = (found.get("status") or {}).get("conditions") or []
-        pods = running.controller.hub.world
-        return bool(conditions and conditions[0]["status"] == "True" and pods and len(pods.pods) == 2)
+        world = running.controller.hub.world
+        ready = [pod for pod in world.pods.values() if pod.ready and pod.ips] if world else []
+        return bool(conditions and conditions[0]["status"] == "True" and len(ready) == 2)
 
     await until(said)
 

@@ -50,7 +50,10 @@ from tests.dataplane.serve.http import Client
 API = "api.shop:8080"
 QUICK = Limits(tick=0.02, linger=0.5, hold=0.1)
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-_addresses = itertools.count(os.getpid() % 60000 * 4 + 2)
+# Processes that begin together have ids next to each other: each has 1024 addresses before the next one's.
+_addresses = itertools.count(os.getpid() % 256 * 1024 + 2)
+# Each once: a pod's listeners share its address.
+_ports = itertools.cycle(random.sample(range(10_000, 32_000), 22_000))
 
 
 def spiffe(account: str) -> str:
@@ -72,7 +75,7 @@ def free_port() -> int:
     while True:
         with (
             contextlib.suppress(OSError),
-            socket.create_server(("0.0.0.0", random.randrange(10_000, 32_000))) as made,
+            socket.create_server(("0.0.0.0", next(_ports))) as made,
         ):
             return int(made.getsockname()[1])
 
