@@ -28,6 +28,7 @@ from dataplane.tracing.tracer import Span
 from dataplane.wire.errors import BadMessage
 from dataplane.wire.http1 import Fields
 from dataplane.wire.http2 import BadConnection, Code, Stream
+from dataplane.wire.http2.bounds import SMALL
 from dataplane.wire.http2.heads import (
     StreamRequest,
     StreamResponse,
@@ -357,6 +358,8 @@ class Exchange:
             self._kept_size += len(data)
             if up_stream is not None and self._kept_size > REPLAYABLE:
                 self._kept = None
+            elif kept and len(kept[-1]) < SMALL:
+                kept[-1] += data
             elif data or end:
                 kept.append(data)
         if up_stream is None:

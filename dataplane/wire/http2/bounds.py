@@ -27,6 +27,8 @@ MAX_BLOCK: Final = 65536
 MAX_CONTINUATIONS: Final = 16
 BATCH: Final = 131072
 """Bytes framed before the socket is asked again."""
+SMALL: Final = 2048
+"""Pieces of a body that wait are joined up to this size: by itself each would take many times its bytes."""
 MAX_UPDATES: Final = 2000
 """WINDOW_UPDATE frames between two DATA frames of ours."""
 ALLOWANCE: Final = 1000.0

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 
 from dataplane.wire.http2 import frames
-from dataplane.wire.http2.bounds import BATCH
+from dataplane.wire.http2.bounds import BATCH, SMALL
 from dataplane.wire.http2.fields import Pair
 from dataplane.wire.http2.frames import DATA, END_HEADERS, END_STREAM, HEADER, HEADERS
 from dataplane.wire.http2.hpack import Writer
@@ -151,9 +151,14 @@ class Sender:
             self._handler.on_sent(stream, size)
 
     def _queue(self, stream: Stream, item: bytes | list[Pair], end: bool) -> None:
-        if stream.outbox is None:
-            stream.outbox = deque()
-        stream.outbox.append(item)
+        outbox = stream.outbox
+        if outbox is None:
+            outbox = stream.outbox = deque()
+        last = outbox[-1] if outbox else None
+        if isinstance(item, bytes) and isinstance(last, bytes) and len(last) < SMALL:
+            outbox[-1] = last + item
+        else:
+            outbox.append(item)
         stream.end_queued = end
         self._waiting[stream] = None
 

@@ -160,6 +160,35 @@ async def test_interim_answers_without_end(net: Mesh, count: int, heads: int) ->
     app.stop()
 
 
+async def test_tiny_frames_are_kept_for_a_retry_in_few_pieces(net: Mesh) -> None:
+    lost = []
+
+    def lose_once(peer: Peer) -> None:
+        if any(stream.remote_done for stream in peer.events.streams.values()) and not lost:
+            lost.append(peer)
+            peer.transport.abort()
+        echo(peer)
+
+    web, _, app = await shop(net, App(lose_once))
+    client = await dial(web)
+    await until(lambda: client.connection.peer_streams == bounds.MAX_STREAMS)
+    stream = client.connection.open([(b":method", b"PUT"), *TO_API[1:]], None, end=False)
+    body = bytes(number % 251 for number in range(40_000))
+    for at in range(0, len(body), 2):
+        client.connection.send_data(stream, body[at : at + 2], end=False)
+    client.flush()
+    await until(lambda: app.peers and len(app.peers[0].events.data.get(1, b"")) == len(body))
+    [link] = web.running._serving.registry._served
+    kept = link.connection.streams[1].owner._kept  # type: ignore[attr-defined]  # a DownstreamLink
+    assert len(kept) <= len(body) // bounds.SMALL + 1
+    client.connection.send_data(stream, b"!", end=True)
+    client.flush()
+    await until(lambda: client.events.data.get(1) == body + b"!")
+    assert lost
+    client.transport.abort()
+    app.stop()
+
+
 async def test_a_client_that_vanishes_frees_everything(net: Mesh) -> None:
     web, _, app = await shop(net, App(silent))
     for gone in range(1, 4):

@@ -129,6 +129,25 @@ def test_while_the_socket_is_full_nothing_of_a_stream_is_framed() -> None:
     assert pair.at_client.data == {1: b"x" * 1000}
 
 
+def test_tiny_pieces_that_wait_take_little_more_than_their_bytes() -> None:
+    """Each by itself would take twenty times its bytes, within every window."""
+    pair = Pair()
+    stream = pair.client.open(POST, None, end=False)
+    pair.carry()
+    pair.client.blocked = True
+    body = bytes(number % 251 for number in range(100_000))
+    for at in range(0, len(body), 2):
+        pair.client.send_data(stream, body[at : at + 2], end=False)
+    pair.client.send_head(stream, [(b"x-t", b"1")], end=True)
+    assert stream.outbox is not None
+    assert len(stream.outbox) <= len(body) // bounds.SMALL + 2
+    pair.client.blocked = False
+    pair.client.pump()
+    pair.carry()
+    assert pair.at_server.data == {1: body}
+    assert pair.at_server.seen[-1] == ("trailers", 1, ((b"x-t", b"1"),))
+
+
 def test_waiting_streams_take_turns() -> None:
     pair = Pair(credit=False)
     pair.client.blocked = True
