@@ -432,7 +432,8 @@ class Exchange:
         """The server gave up this stream."""
         self._up_stream = None
         if self._way is None:  # the answer is complete: the server does not want the rest of the request
-            self._drop(Code.NO_ERROR if code == Code.NO_ERROR else Code.CANCEL)
+            code = Code.NO_ERROR if code == Code.NO_ERROR else Code.CANCEL
+            self._down.connection.finish(self._stream, code)
         elif code == Code.REFUSED_STREAM and not self._answered:
             self._retry(Loss.NOT_SENT, Outcome.RESET)
         elif not self._answered and (not self._grpc or code in _OF_THIS_HOP):

@@ -149,7 +149,11 @@ class Connection(Sender):
 
     def reset(self, stream: Stream, code: int) -> None:
         """Give a stream up. Its owner is not told, and owes no credit any more."""
-        if stream.reset or self.streams.get(stream.id) is not stream:
+        if stream.reset:
+            return
+        if self.streams.get(stream.id) is not stream:  # closed: only the connection's window is concerned
+            self._repay(stream.held)
+            stream.held = 0
             return
         self._emit(frames.rst_stream(stream.id, code))
         if not stream.remote_done:
@@ -157,6 +161,14 @@ class Connection(Sender):
             if len(self._ended_by_us) > REMEMBERED:
                 del self._ended_by_us[next(iter(self._ended_by_us))]
         self._forget(stream)
+
+    def finish(self, stream: Stream, code: int) -> None:
+        """Want no more of the peer: as `reset`, but what is queued goes out first."""
+        if stream.local_done or not stream.end_queued:
+            self.reset(stream, code)
+        else:
+            stream.last_word = code
+            self.credit(stream, stream.held)
 
     def ping(self) -> None:
         """Ask for a sign of life; `on_pong` brings it."""
@@ -473,7 +485,10 @@ class Connection(Sender):
         if len(payload) != 8:
             raise BadConnection(Code.FRAME_SIZE_ERROR, "PING has eight octets")
         if not flags & ACK:
-            self._spend(1.0)
+            # gRPC measures its round trips by a PING when DATA has come, hundreds a second: one each is free.
+            if self._probed:
+                self._spend(1.0)
+            self._probed = True
             self._emit(frames.frame(frames.PING, ACK, 0, payload))
         elif payload == _DRAIN_PING and self._draining:
             self.finish_shut_down()

@@ -33,6 +33,7 @@ class Sender:
         self._largest = frames.DEFAULT_FRAME
         self._waiting: dict[Stream, None] = {}
         self._updates = 0  # WINDOW_UPDATE frames since the last DATA frame
+        self._probed = True  # the peer has sent a PING since the last DATA frame
 
     def take(self) -> bytes:
         """Everything to be sent now."""
@@ -133,6 +134,7 @@ class Sender:
             self._wake()
         out.append(HEADER.pack(size >> 8, size & 255, DATA, END_STREAM if end else 0, stream.id))
         if size:
+            self._probed = False
             out.append(data)
         self._out_size += size + frames.HEADER_SIZE
         if end:
@@ -166,3 +168,9 @@ class Sender:
         stream.local_done = True
         if stream.remote_done:
             self.streams.pop(stream.id, None)
+        elif stream.last_word >= 0:
+            self.reset(stream, stream.last_word)
+
+    def reset(self, stream: Stream, code: int) -> None:
+        """Give a stream up."""
+        raise NotImplementedError

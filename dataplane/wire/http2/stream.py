@@ -68,6 +68,7 @@ class Stream:
         "held",
         "id",
         "interims",
+        "last_word",
         "local_done",
         "outbox",
         "owed",
@@ -102,6 +103,8 @@ class Stream:
         self.outbox: deque[Data | list[Pair]] | None = None
         """What could not be framed yet, in order."""
         self.end_queued = False
+        self.last_word = -1
+        """Code of the RST_STREAM behind our last frame, if the peer has not ended by then; -1: none."""
 
     @property
     def closed(self) -> bool:

@@ -269,6 +269,56 @@ async def test_reset_behind_the_head_reaches_the_client(net: Mesh, code: Code, s
     app.stop()
 
 
+async def test_an_early_answer_reaches_a_slow_client_whole(net: Mesh) -> None:
+    """A server that wants no more of a request says so behind its answer, which the client reads later."""
+
+    def early(peer: Peer) -> None:
+        for number, stream in list(peer.events.streams.items()):
+            del peer.events.streams[number]
+            peer.connection.send_head(stream, OK, end=False)
+            peer.connection.send_data(stream, bytes(50_000), end=False)
+            peer.connection.send_head(stream, [(b"grpc-status", b"0")], end=True)
+            peer.connection.finish(stream, Code.NO_ERROR)
+
+    web, _, app = await shop(net, App(early))
+    client = await dial(web, credit=False)
+    client.transport.write(frames.settings([(frames.INITIAL_WINDOW_SIZE, 1000)]))
+    client.connection.open(POST_API, None, end=False)
+    client.flush()
+    await until(lambda: len(client.events.data.get(1, b"")) == 1000)
+    await until(lambda: web.count("outbound") == {(200, ""): 1})
+    client.transport.write(frames.window_update(1, bounds.STREAM_WINDOW))
+    await until(lambda: client.events.seen[-1][0] == "reset")
+    assert [event[0] for event in client.events.seen] == ["response", "trailers", "reset"]
+    assert len(client.events.data[1]) == 50_000
+    client.transport.abort()
+    app.stop()
+
+
+async def test_answers_that_nobody_reads_to_the_end_hold_no_window(net: Mesh) -> None:
+    """The server has sent all of them; credit for what the client did not take is given all the same."""
+
+    def pour(peer: Peer) -> None:
+        for number, stream in list(peer.events.streams.items()):
+            del peer.events.streams[number]
+            peer.connection.send_head(stream, OK, end=False)
+            peer.connection.send_data(stream, bytes(bounds.STREAM_WINDOW), end=True)
+
+    web, _, app = await shop(net, App(pour))
+    client = await dial(web, credit=False)
+    client.transport.write(frames.settings([(frames.INITIAL_WINDOW_SIZE, 1000)]))
+    for count in range(1, 6 * bounds.CONNECTION_WINDOW // bounds.STREAM_WINDOW):
+        stream = client.connection.open(TO_API, None, end=True)
+        client.flush()
+        await until(lambda: len(client.events.data.get(stream.id, b"")) == 1000)  # noqa: B023 - awaited here
+        await until(lambda: web.count("outbound").get((200, "")) == count)  # noqa: B023
+        client.connection.reset(stream, Code.CANCEL)
+        client.flush()
+    assert len(app.peers) == 1
+    client.transport.abort()
+    app.stop()
+
+
 async def test_reset_instead_of_a_head_is_502(net: Mesh) -> None:
     def reset(peer: Peer) -> None:
         for number, stream in list(peer.events.streams.items()):

@@ -383,3 +383,57 @@ def test_chunking_is_invisible(cuts: list[int]) -> None:
         at += size
     assert (events.seen, events.data) == (expected.seen, expected.data)
     assert pieced.take() == whole.take()
+
+
+def test_pings_that_measure_round_trips_are_free() -> None:
+    """gRPC asks at most once for every DATA frame that it gets (grpc-go, bdp_estimator.go)."""
+    pair = Pair()
+    stream = pair.client.open(POST, None, end=False)
+    pair.carry()
+    for _ in range(3 * int(bounds.ALLOWANCE)):
+        pair.client.send_data(stream, b"x", end=False)
+        pair.carry()
+        pair.server.ping()
+        pair.carry()
+    for _ in range(1 + int(bounds.ALLOWANCE)):
+        pair.server.ping()
+    with pytest.raises(BadConnection, match="bring nothing"):
+        pair.carry()
+
+
+def test_an_answer_goes_out_before_the_rest_of_the_request_is_refused() -> None:
+    """Who wants no more says so by NO_ERROR behind an answer, which may have to wait (RFC 9113 §8.1)."""
+    pair = Pair(credit=False)
+    stream = pair.client.open(POST, None, end=False)
+    pair.client.send_data(stream, b"half", end=False)
+    pair.carry()
+    served = pair.at_server.streams[stream.id]
+    pair.server.send_head(served, OK, end=False)
+    pair.server.blocked = True
+    pair.server.send_data(served, b"answer", end=False)
+    pair.server.send_head(served, [(b"grpc-status", b"0")], end=True)
+    pair.server.finish(served, Code.NO_ERROR)
+    assert not served.held
+    pair.server.blocked = False
+    pair.server.pump()
+    pair.carry()
+    told = [event[0] for event in pair.at_client.seen]
+    assert told == ["response", "trailers", "reset"]
+    assert pair.at_client.data[stream.id] == b"answer"
+    assert not pair.server.streams
+
+
+def test_credit_owed_for_a_closed_stream_is_given_when_its_owner_gives_up() -> None:
+    """Both sides have ended, what came is not on its way yet, and will not be."""
+    pair = Pair(credit=False)
+    for _ in range(2 * bounds.CONNECTION_WINDOW // bounds.STREAM_WINDOW):
+        stream = pair.client.open(GET, None, end=True)
+        pair.carry()
+        served = pair.at_server.streams[stream.id]
+        pair.server.send_head(served, OK, end=False)
+        pair.server.send_data(served, bytes(bounds.STREAM_WINDOW), end=True)
+        pair.carry()
+        assert stream.closed
+        assert len(pair.at_client.data[stream.id]) == bounds.STREAM_WINDOW
+        pair.client.reset(stream, Code.CANCEL)
+    assert not pair.client.crowded
