@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import grpc
 import grpc.aio
 import pytest
 
+from dataplane.wire.http2 import Code
 from smi.policy.snapshot import Protocol
 from tests.dataplane.serve import grpc_app
 from tests.dataplane.serve.mesh import API, Mesh, Pod, match, routes, split
+from tests.dataplane.serve.test_http2 import POST_API, App, Peer, dial, shop
 from tests.dataplane.waiting import until
+from tests.dataplane.wire.http2.kit import OK
+
+GRPC = (b"content-type", b"application/grpc")
 
 
 async def _shop(net: Mesh, *, admit: bool = True) -> tuple[Pod, Pod, grpc.aio.Server]:
@@ -96,25 +101,58 @@ async def test_denial_has_grpcs_shape(net: Mesh) -> None:
     async with grpc_app.channel(web.outbound, API) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await channel.unary_unary("/shop.Echo/Unary")(b"x", timeout=10)
+        streaming = channel.stream_stream("/shop.Echo/Both")(timeout=10)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await streaming.read()
         down = channel.unary_stream("/shop.Echo/Down")(b"1", timeout=10)
         assert [piece async for piece in down] == [b"0"]
     assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
     metadata = {**dict(caught.value.initial_metadata()), **dict(caught.value.trailing_metadata())}
     assert "; id=" in str(metadata["x-smi-mesh-denial"])
     assert caught.value.details().startswith("smi-mesh: ")
-    assert _grpc(api, "inbound") == {"7": 1, "0": 1}
+    assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    assert _grpc(api, "inbound") == {"7": 2, "0": 1}
     await server.stop(0)
 
 
-async def test_deadline_is_honoured(net: Mesh) -> None:
-    web, api, server = await _shop(net)
-    async with grpc_app.channel(web.outbound, API) as channel:
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await channel.unary_unary("/shop.Echo/Unary")(b"sleep", timeout=0.2)
-    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    await until(lambda: web.count("outbound") and api.count("inbound"))
+def _silent(_peer: Peer) -> None:
+    """Never answers."""
+
+
+def _talks(peer: Peer) -> None:
+    """Begins an answer and does not come to its end."""
+    for number, stream in list(peer.events.streams.items()):
+        if not stream.headed or stream.outbox is not None or number in peer.events.data:
+            continue
+        peer.events.data[number] = b""
+        peer.connection.send_head(stream, [*OK, GRPC], end=False)
+        peer.connection.send_data(stream, b"\0\0\0\0\1x", end=False)
+
+
+@pytest.mark.parametrize("react", [_silent, _talks], ids=["no-answer", "server-streams"])
+@pytest.mark.parametrize("done", [True, False], ids=["asked", "client-streams"])
+async def test_deadline_is_honoured(net: Mesh, react: Callable[[Peer], None], done: bool) -> None:
+    """By the proxies: this client, unlike grpcio's, waits for ever, and so does the app."""
+    web, _, app = await shop(net, App(react), protocol=Protocol.GRPC)
+    client = await dial(web)
+    client.connection.open(
+        [*POST_API, GRPC, (b"te", b"trailers"), (b"grpc-timeout", b"200m")], None, end=done
+    )
+    client.flush()
+    await until(lambda: app.peers and app.peers[0].events.streams)
+    await until(lambda: any(b"grpc-status" in str(event).encode() for event in client.events.seen))
+    [ending] = [event for event in client.events.seen if "grpc-status" in str(event)]
+    assert ending[0] == ("trailers" if react is _talks else "response")
+    fields = dict(ending[2] if react is _talks else ending[3])
+    assert (fields[b"grpc-status"], fields[b"x-smi-mesh-reason"]) == (b"4", b"deadline")
+    assert client.events.data.get(1, b"") == (b"\0\0\0\0\1x" if react is _talks else b"")
+    await until(lambda: ("reset", 1, Code.CANCEL) in app.peers[0].events.seen)
+    if not done:  # RFC 9113 §8.1: what the client has still to say is not wanted
+        await until(lambda: ("reset", 1, Code.NO_ERROR) in client.events.seen)
+    await until(lambda: _grpc(web, "outbound") == {"4": 1})
     await until(lambda: not any(load.active for load in web.loads()))
-    await server.stop(0)
+    client.transport.abort()
+    app.stop()
 
 
 async def test_cancelled_call_reaches_the_app(net: Mesh) -> None:
