@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -50,10 +50,12 @@ class Row:
         return None if ratio is None else self.goal.met(ratio)
 
     def as_json(self) -> dict[str, Any]:
-        """The published form."""
+        """The published form. Where there is no figure, `ours` says why."""
         return {
-            **asdict(self),
-            "ours": "not yet" if self.ours is None else round(self.ours, 4),
+            "work": self.work,
+            "metric": self.metric,
+            "ours": self.note or "not yet" if self.ours is None else round(self.ours, 4),
+            "peer": self.peer,
             "peer_value": None if self.peer_value is None else round(self.peer_value, 4),
             "ratio": None if self.ratio is None else round(self.ratio, 3),
             "goal": None if self.goal is None else str(self.goal),
