@@ -81,7 +81,7 @@ def free_port() -> int:
 
 
 class Contexts:
-    """TLS contexts of one workload; `rotate` replaces them, as a renewal does."""
+    """TLS contexts of one workload, made when first used; `rotate` replaces them, as a renewal does."""
 
     def __init__(self, authority: Authority, account: str, pod: str) -> None:
         self._authority = authority
@@ -93,37 +93,50 @@ class Contexts:
         key, certificate = self._authority.issue(
             spiffe(account or self._account), [pod_dns_san("shop", self._pod)]
         )
-        with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
-            file.write(key + certificate)
-            file.flush()
-            self._files = key + certificate
-            self.server_context = self._server(file.name)
-            self.client_context = self._context(ssl.PROTOCOL_TLS_CLIENT, file.name, [ALPN_HTTP1])
-            self.client_http2_context = self._context(ssl.PROTOCOL_TLS_CLIENT, file.name, [ALPN_HTTP2])
-            self.client_tcp_context = self._context(ssl.PROTOCOL_TLS_CLIENT, file.name, [ALPN_TCP])
-            self.client_udp_context = self._context(ssl.PROTOCOL_TLS_CLIENT, file.name, [ALPN_UDP])
+        self._credentials = key + certificate
+        self._clients: dict[str, ssl.SSLContext] = {}
+        self.begin_sessions_anew()
 
     def begin_sessions_anew(self) -> None:
-        with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
-            file.write(self._files)
-            file.flush()
-            self.server_context = self._server(file.name)
+        protocols = [ALPN_HTTP1, ALPN_HTTP2, ALPN_TCP, ALPN_UDP]
+        self.server_context = context = self._context(ssl.PROTOCOL_TLS_SERVER, protocols)
+        context.num_tickets = 1
+        context.options |= ssl.OP_NO_TICKET
+        context.sni_callback = _remember
 
-    def _server(self, file: str) -> ssl.SSLContext:
-        return self._context(ssl.PROTOCOL_TLS_SERVER, file, [ALPN_HTTP1, ALPN_HTTP2, ALPN_TCP, ALPN_UDP])
+    @property
+    def client_context(self) -> ssl.SSLContext:
+        return self._client(ALPN_HTTP1)
 
-    def _context(self, side: Any, file: str, alpn: list[str]) -> ssl.SSLContext:
+    @property
+    def client_http2_context(self) -> ssl.SSLContext:
+        return self._client(ALPN_HTTP2)
+
+    @property
+    def client_tcp_context(self) -> ssl.SSLContext:
+        return self._client(ALPN_TCP)
+
+    @property
+    def client_udp_context(self) -> ssl.SSLContext:
+        return self._client(ALPN_UDP)
+
+    def _client(self, alpn: str) -> ssl.SSLContext:
+        made = self._clients.get(alpn)
+        if made is None:
+            made = self._clients[alpn] = self._context(ssl.PROTOCOL_TLS_CLIENT, [alpn])
+        return made
+
+    def _context(self, side: Any, alpn: list[str]) -> ssl.SSLContext:
         context = ssl.SSLContext(side)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.check_hostname = False
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_verify_locations(cadata=self._authority.bundle)
-        context.load_cert_chain(file)
+        with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
+            file.write(self._credentials)
+            file.flush()
+            context.load_cert_chain(file.name)
         context.set_alpn_protocols(alpn)
-        if side is ssl.PROTOCOL_TLS_SERVER:
-            context.num_tickets = 1
-            context.options |= ssl.OP_NO_TICKET
-            context.sni_callback = _remember
         return context
 
 
