@@ -28,7 +28,7 @@ from dataplane.tracing.tracer import Span
 from dataplane.wire.errors import BadMessage
 from dataplane.wire.http1 import Fields
 from dataplane.wire.http2 import BadConnection, Code, Stream
-from dataplane.wire.http2.bounds import SMALL
+from dataplane.wire.http2.bounds import PROXY_RESET_COST, SMALL
 from dataplane.wire.http2.heads import (
     StreamRequest,
     StreamResponse,
@@ -59,10 +59,11 @@ _OF_THE_SERVER: Final = frozenset({"", Outcome.RESET.reason})
 class DownstreamLink(Link):
     """A client's connection. Streams are owned by an `Exchange`, or by nobody once they are answered."""
 
-    __slots__ = ("_added", "_extra", "_idle_since", "deadline", "gate", "serving")
+    __slots__ = ("_added", "_extra", "_idle_since", "_of_proxy", "deadline", "gate", "serving")
 
-    def __init__(self, serving: Serving, gate: Gate) -> None:
+    def __init__(self, serving: Serving, gate: Gate, *, of_proxy: bool = False) -> None:
         Link.__init__(self, serving.loop, serving.registry, server=True)
+        self._of_proxy = of_proxy
         self.serving = serving
         self.gate = gate
         self.deadline = NEVER
@@ -91,6 +92,8 @@ class DownstreamLink(Link):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         Link.connection_made(self, transport)
+        if self._of_proxy:
+            self.connection.reset_cost = PROXY_RESET_COST
         self.deadline = self.serving.loop.time() + self.serving.limits.client_idle
         self.serving.registry.add(self)
         if self.serving.registry.draining:

@@ -159,7 +159,8 @@ class Inbound:
         if layer.alpn == ALPN_HTTP1:
             return Downstream(self.serving, _Gate(self, peer, port, layer.transport)).protocol
         if layer.alpn == ALPN_HTTP2:
-            return DownstreamLink(self.serving, _Gate(self, peer, port, layer.transport))
+            gate = _Gate(self, peer, port, layer.transport)
+            return DownstreamLink(self.serving, gate, of_proxy=True)
         if layer.alpn == ALPN_UDP:
             return self.udp.carried(peer, port)
         return _Opaque(self, peer, port) if layer.alpn == ALPN_TCP else None

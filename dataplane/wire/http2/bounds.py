@@ -36,6 +36,12 @@ ALLOWANCE: Final = 1000.0
 ALLOWANCE_PER_SECOND: Final = 100.0
 RESET_COST: Final = 2.0
 """A request that is withdrawn before its answer is complete (CVE-2023-44487): 500 at once, 50 a second."""
+PROXY_RESET_COST: Final = 0.125
+"""The same of a peer proxy, which carries what all its clients withdraw: 8000 at once, 800 a second."""
+FORGIVEN: Final = 500
+"""Complete answers that are remembered: each pays for one request that is withdrawn."""
+SUBSTANTIAL: Final = 256
+"""Bytes from which on a DATA frame that comes too late is no more of a nuisance than one in time."""
 SETTINGS_COST: Final = 10.0
 REMEMBERED: Final = 1024
 """Streams that we reset, of which frames may still be on their way."""

@@ -43,6 +43,7 @@ from dataplane.wire.http2.bounds import (
     RESET_COST,
     SETTINGS_COST,
     STREAM_WINDOW,
+    SUBSTANTIAL,
     Allowance,
 )
 from dataplane.wire.http2.fields import Pair
@@ -80,6 +81,8 @@ class Connection(Sender):
         """No new streams: one side said so."""
         self.peer_streams = MOST_STREAMS if server else ASSUMED_STREAMS
         """Streams the peer bears at once."""
+        self.reset_cost = RESET_COST
+        """Server: what a client pays for a request that it withdraws."""
         self._server = server
         self._last = 0  # highest stream of the client
         self._last_accepted = LAST_STREAM  # streams above are not served (graceful shut-down)
@@ -274,7 +277,7 @@ class Connection(Sender):
         data = frames.unpadded(payload, flags) if flags & PADDED else payload
         if stream is None or stream.remote_done:
             self._repay(whole)
-            self._late(number, stream)
+            self._late(number, stream, whole)
             return
         stream.receive_window -= whole
         if stream.receive_window < 0:
@@ -336,7 +339,7 @@ class Connection(Sender):
         stream = self.streams.get(number)
         if stream is None:
             if not self._server or number <= self._last:
-                self._late(number, None, block=True)
+                self._late(number, None, 0, block=True)
             else:
                 self._on_new(number, fields, end)
         elif stream.remote_done:
@@ -427,8 +430,10 @@ class Connection(Sender):
             self._spend(1.0)
             self._never_idle(number)
             return
-        if self._server:
-            self._spend(RESET_COST)
+        if self._answered:
+            self._answered -= 1
+        elif self._server:
+            self._spend(self.reset_cost)
         self._forget(stream)
         self._handler.on_reset(stream, int.from_bytes(payload, "big"))
 
@@ -536,14 +541,16 @@ class Connection(Sender):
 
     # --- rules on streams --------------------------------------------------------------------------
 
-    def _late(self, number: int, stream: Stream | None, *, block: bool = False) -> None:
-        """DATA or a field block where none can come any more."""
+    def _late(self, number: int, stream: Stream | None, size: int, *, block: bool = False) -> None:
+        """DATA of `size` bytes or a field block where none can come any more."""
         if stream is not None:
             self._break(stream, Code.STREAM_CLOSED)
             return
         self._never_idle(number)
-        self._spend(1.0)
-        if number in self._ended_by_us:
+        ended_by_us = number in self._ended_by_us
+        if not ended_by_us or size < SUBSTANTIAL:
+            self._spend(1.0)
+        if ended_by_us:
             return  # sent before our RST_STREAM arrived
         if block:
             raise BadConnection(Code.STREAM_CLOSED, "HEADERS on a closed stream")

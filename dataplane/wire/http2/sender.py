@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 
 from dataplane.wire.http2 import frames
-from dataplane.wire.http2.bounds import BATCH, SMALL
+from dataplane.wire.http2.bounds import BATCH, FORGIVEN, SMALL
 from dataplane.wire.http2.fields import Pair
 from dataplane.wire.http2.frames import DATA, END_HEADERS, END_STREAM, HEADER, HEADERS
 from dataplane.wire.http2.hpack import Writer
@@ -33,6 +33,7 @@ class Sender:
         self._largest = frames.DEFAULT_FRAME
         self._waiting: dict[Stream, None] = {}
         self._updates = 0  # WINDOW_UPDATE frames since the last DATA frame
+        self._answered = 0  # server: complete answers, see FORGIVEN
         self._probed = True  # the peer has sent a PING since the last DATA frame
 
     def take(self) -> bytes:
@@ -167,6 +168,8 @@ class Sender:
     def _local_end(self, stream: Stream) -> None:
         stream.local_done = True
         if stream.remote_done:
+            if self._answered < FORGIVEN:
+                self._answered += 1
             self.streams.pop(stream.id, None)
         elif stream.last_word >= 0:
             self.reset(stream, stream.last_word)

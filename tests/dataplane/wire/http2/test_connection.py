@@ -437,3 +437,41 @@ def test_credit_owed_for_a_closed_stream_is_given_when_its_owner_gives_up() -> N
         assert len(pair.at_client.data[stream.id]) == bounds.STREAM_WINDOW
         pair.client.reset(stream, Code.CANCEL)
     assert not pair.client.crowded
+
+
+@pytest.mark.parametrize(("cost", "most"), [(bounds.RESET_COST, 500), (bounds.PROXY_RESET_COST, 8000)])
+def test_withdrawn_requests_are_paid_by_answered_ones(cost: float, most: int) -> None:
+    """A client may withdraw as many requests as it has had answered, and then what its allowance pays for."""
+    made, _ = server()
+    made.reset_cost = cost
+    writer, number = Writer(), 1
+
+    def withdraw() -> None:
+        nonlocal number
+        made.receive(request(number, writer, done=False) + frames.rst_stream(number, Code.CANCEL), 0.0)
+        number += 2
+
+    for _ in range(1000):
+        made.receive(request(number, writer), 0.0)
+        made.send_head(made.streams[number], OK, end=True)
+        number += 2
+        withdraw()
+        made.take()
+    for _ in range(most):
+        withdraw()
+    with pytest.raises(BadConnection, match="bring nothing"):
+        withdraw()
+
+
+def test_a_body_that_is_under_way_when_it_is_refused_is_no_flood() -> None:
+    pair = Pair()
+    for _ in range(100):
+        stream = pair.client.open(POST, None, end=False)
+        pair.carry()
+        served = pair.at_server.streams[stream.id]
+        for _ in range(15):
+            pair.client.send_data(stream, bytes(frames.DEFAULT_FRAME), end=False)
+        pair.server.send_head(served, OK, end=True)
+        pair.server.reset(served, Code.NO_ERROR)
+        pair.carry()
+    assert not pair.server.going_away
