@@ -44,7 +44,6 @@ BACK_OFF_FIRST_S: Final = 1.0
 BACK_OFF_MAX_S: Final = 60.0
 HEALTHY_S: Final = 60.0
 """A run of this length resets the back-off."""
-CONFIG_RETRY_S: Final = 1.0
 RUNS_KEPT: Final = 2
 """Log files kept per container: this run and the one before."""
 
@@ -154,7 +153,7 @@ class ContainerRunner:
             except ConfigError as error:
                 self._wait("CreateContainerConfigError", str(error))
                 self._warn("Failed", f"Error: {error}")
-                await asyncio.sleep(CONFIG_RETRY_S)
+                await asyncio.sleep(self._view.context.retry_seconds)
 
     async def _image(self) -> Image:
         context, name = self._view.context, self.spec["image"]

@@ -38,6 +38,10 @@ class NodeContext:
     """Containers can be given another user and group (root, and mounts of their own)."""
     hide: tuple[str, ...]
     """Host directories pods do not see (mode netns)."""
+    refresh_seconds: float = 3.0
+    """How often content volumes are compared with their sources, and tokens with their age."""
+    retry_seconds: float = 1.0
+    """After which what a pod needs and lacks is looked for again."""
     images: ImageTable = field(default_factory=ImageTable)
     images_changed: asyncio.Event = field(default_factory=asyncio.Event)
     noted: set[str] = field(default_factory=set)

@@ -23,9 +23,6 @@ from localmesh.tasks import TaskGroup
 
 _log = logging.getLogger(__name__)
 
-RETRY_S: Final = 1.0
-REFRESH_S: Final = 3.0
-"""How often content volumes are compared with their sources, and tokens with their age."""
 MIN_GRACE_S: Final = 0.0
 
 
@@ -141,14 +138,14 @@ class PodRunner:
                 self.attachment = await self._attach()
             except NetworkError as error:
                 events.warning(self._pod, "FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
-                await asyncio.sleep(RETRY_S)
+                await asyncio.sleep(self.context.retry_seconds)
         self._adopt(self._pod)
         while True:
             try:
                 await self.volumes.prepare()
             except (ConfigError, ApiError) as error:
                 events.warning(self._pod, "FailedMount", f"MountVolume.SetUp failed: {error}")
-                await asyncio.sleep(RETRY_S)
+                await asyncio.sleep(self.context.retry_seconds)
             else:
                 return
 
@@ -160,7 +157,7 @@ class PodRunner:
 
     async def _refresh_volumes(self) -> None:
         while True:
-            await asyncio.sleep(REFRESH_S)
+            await asyncio.sleep(self.context.refresh_seconds)
             try:
                 await self.volumes.prepare()
             except (ConfigError, ApiError) as error:  # the last good content stays in place
@@ -282,7 +279,7 @@ class PodRunner:
                 if error.code == 404:
                     return
                 _log.warning("status of %s/%s not written: %s", self._namespace, self._name, error)
-                await asyncio.sleep(RETRY_S)
+                await asyncio.sleep(self.context.retry_seconds)
                 self._dirty.set()
 
     async def _write(self) -> None:

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.dataplane.config import cluster, destination
+from smi.policy.codec import encode_cluster
+from smi.policy.snapshot import Endpoint
+from tests.dataplane.config import destination
 from tests.dataplane.control.authority import Authority
 from tests.dataplane.control.stand_in import TOKEN, StandIn
 from tests.dataplane.sidecar import Sidecar
@@ -103,16 +105,20 @@ async def test_the_controller_may_go_once_there_is_a_config(controller: StandIn,
 
 
 async def test_splits_are_shown_in_metrics(controller: StandIn, sidecar: Sidecar) -> None:
+    app = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0)
+    hangs_up = Endpoint("127.0.0.1", app.sockets[0].getsockname()[1], "shop/v2-1", None)
     stream = await sidecar.wait_ready()
     asked = asyncio.gather(sidecar.call("api.shop:8080"))
     (key,) = (await stream.receive("subscribe"))["keys"]
     resources = {
         f"destination/{key}": destination("api", {"v1": 3, "v2": 1, "v3": 0}),
-        "cluster/shop/v2:8080": cluster("127.0.0.1", port=1),
+        "cluster/shop/v2:8080": encode_cluster((hangs_up,)),
     }
     stream.update(2, resources)
     ((status, _),) = await asked
     assert status in (502, 503)
+    app.close()
+    await app.wait_closed()
     _, text = await sidecar.get("/metrics")
     families = {family.name: family for family in text_string_to_metric_families(text.decode())}
     wanted = {

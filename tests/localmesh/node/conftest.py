@@ -92,6 +92,8 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
         api_port=6443,
         root=False,
         hide=(),
+        refresh_seconds=0.1,
+        retry_seconds=0.1,
     )
     agent = NodeAgent(context)
     await agent.start()
