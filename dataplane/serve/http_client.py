@@ -10,7 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, cast
 
 from dataplane.core.outcome import Outcome
-from dataplane.serve.sockets import stream
+from dataplane.serve.sockets import left_behind, stream
 from dataplane.serve.tls import TlsLayer
 from dataplane.wire.body import Body, Chunked, UntilClose
 from dataplane.wire.errors import BadMessage
@@ -204,9 +204,14 @@ class Upstream:
             self._fail(Outcome.RESET)
         return False
 
-    def connection_lost(self, _exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
         self.lane.forget(self)
+        layer: object = self.transport
+        if exc is not None and self.exchange is not None and not isinstance(layer, TlsLayer):
+            data = left_behind(self.transport)
+            if data:
+                self.data_received(data)
         exchange, self.exchange = self.exchange, None
         if exchange is not None:
             exchange.lost(Outcome.RESET)
@@ -243,6 +248,9 @@ class Upstream:
         """A head has arrived, and behind it `rest`."""
         while head.status < 200:
             if head.status == 101:
+                if self.lost:
+                    self._fail(Outcome.RESET)
+                    return
                 exchange.switched(head, rest)
                 return
             self._interims += 1

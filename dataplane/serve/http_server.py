@@ -381,7 +381,7 @@ class Downstream(Exchange):
     def answer(self, head: ResponseHead, data: bytes) -> None:
         way, serving, size = self._way, self._serving, len(data) - head.end
         assert way is not None
-        if serving.registry.draining:
+        if serving.registry.draining or not (self._body is None or self._body.done):
             self._close = True
         if self._close or self._head.minor == 0:
             data = write_response(head, self._persistence(), way.drop_response, body=data[head.end :])
@@ -429,7 +429,8 @@ class Downstream(Exchange):
         if self._span is not None and way.to_peer and head.status >= 400:
             self._span.heard(head.fields)
         decoded = self._head.minor == 0 and isinstance(body, Chunked)
-        if decoded or self._serving.registry.draining or isinstance(body, UntilClose):
+        early = self._body is not None and not self._body.done  # the rest of the request may never be read
+        if early or decoded or self._serving.registry.draining or isinstance(body, UntilClose):
             self._close = True
         block = write_response(head, self._persistence(), way.drop_response, decoded, data)
         self.deadline = self._serving.registry.now + self._serving.limits.stall

@@ -1,9 +1,10 @@
-"""What asyncio has no words for: original destinations and resets."""
+"""What asyncio has no words for: original destinations, resets, and what is left behind them."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import struct
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Final, cast
 
 _SO_ORIGINAL_DST: Final = 80  # linux/netfilter_ipv4.h; the same number in netfilter_ipv6/ip6_tables.h
 _LINGER_ZERO: Final = struct.pack("ii", 1, 0)
+_LEFT_BEHIND: Final = 262_144  # bytes: more than any answer to a request that was not read
 
 Address = tuple[str, int]
 Original = Callable[[asyncio.BaseTransport], Address | None]
@@ -55,6 +57,22 @@ def reset(transport: asyncio.BaseTransport) -> None:
         with contextlib.suppress(OSError):  # already gone: nobody is left to see the difference
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
     stream(transport).abort()
+
+
+def left_behind(transport: asyncio.BaseTransport) -> bytes:
+    """What a peer had sent before it reset the connection, for a `connection_lost` after a write that failed.
+
+    A server that refuses a body without reading it answers and closes, which resets the connection under the
+    next write. Linux keeps the answer (tcp_reset), but a transport that cannot write reads no more.
+    At most 256 KiB, more is given up with the rest.
+    """
+    sock = transport.get_extra_info("socket")
+    found = bytearray()
+    if sock is not None:
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(sock.fileno())) as same:
+            while len(found) < _LEFT_BEHIND and (data := same.recv(65536, socket.MSG_DONTWAIT)):
+                found += data
+    return bytes(found)
 
 
 def caller_address(transport: asyncio.BaseTransport) -> str:

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 
+from dataplane.core.outcome import Outcome
+from dataplane.serve.connecting import MakeProtocol
+from dataplane.serve.http2_client import Trunk
+from dataplane.serve.http_client import Exchange, Upstream
+from dataplane.serve.pool import Lane
+from dataplane.serve.registry import Registry
+from dataplane.wire.http1 import ResponseHead
 from smi.policy.snapshot import Protocol
 from tests.dataplane.serve.http import DEADLINE, Echo, Message, get, plain, read_message
 from tests.dataplane.serve.mesh import API, Mesh, two_hops
@@ -155,8 +163,58 @@ async def test_refused_expectation_ends_the_connection(net: Mesh) -> None:
     web, _ = await two_hops(net, serve)
     client = await net.client(web.outbound)
     client.send(post("Expect: 100-continue", "Content-Length: 4"))
-    assert (await client.receive()).status == 413
+    answer = await client.receive()
+    assert (answer.status, answer.get("connection")) == (413, "close")
     assert await client.closed() == b""
+
+
+async def unopened(_make: MakeProtocol) -> asyncio.Transport:
+    raise AssertionError("nobody asked for a connection")
+
+
+class Asked(Exchange):
+    """Notes what comes of a request."""
+
+    def __init__(self) -> None:
+        self.seen: list[object] = []
+
+    def answer(self, head: ResponseHead, data: bytes) -> None:
+        self.seen += [head.status, data[head.end :]]
+
+    def lost(self, outcome: Outcome) -> None:
+        self.seen.append(outcome)
+
+    def switched(self, head: ResponseHead, data: bytes) -> None:
+        self.seen.append((head.status, data))
+
+
+@pytest.mark.parametrize(
+    ("left", "seen"),
+    [
+        (plain("too much", "413 Content Too Large"), [413, b"too much"]),
+        (b"HTTP/1.1 413 Content", [Outcome.RESET]),
+        (b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n", [Outcome.RESET]),
+    ],
+    ids=["whole", "cut", "tunnel"],
+)
+async def test_an_answer_survives_the_reset_that_follows_it(left: bytes, seen: list[object]) -> None:
+    """A server that closes with a body unread resets the connection, under a proxy that is still writing."""
+    loop, asked = asyncio.get_running_loop(), Asked()
+    registry = Registry(loop, 1.0)
+    lane = Lane(unopened, None, registry, 1.0, 1, Trunk(unopened, lambda: None, registry, mesh=False))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        upstream = Upstream(lane, None)
+        await loop.create_connection(lambda: upstream.protocol, *server.getsockname())
+        upstream.begin(asked, b"POST", post("Content-Length: 2000"), complete=False)
+        accepted, _ = server.accept()  # from here on the loop does not turn until the proxy writes again
+        with accepted:
+            accepted.recv(1)
+            accepted.sendall(left)
+    upstream.send(bytes(1000), complete=False)
+    upstream.send(bytes(1000), complete=True)
+    await until(lambda: asked.seen)
+    assert asked.seen == seen
+    registry.stop()
 
 
 async def test_early_hints_are_passed_on(net: Mesh) -> None:
