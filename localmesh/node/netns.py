@@ -92,6 +92,20 @@ def netns_names(cluster: str) -> list[str]:
     return sorted(entry.name for entry in NETNS_DIR.iterdir() if entry.name.startswith(prefix))
 
 
+def node_netns(cluster: str) -> Path:
+    """The network namespace of the cluster's node: where every pod's link ends."""
+    return NETNS_DIR / f"smi-{cluster}-node"
+
+
+def pod_netns(cluster: str, uid: str) -> Path:
+    """The network namespace of one pod."""
+    return NETNS_DIR / f"smi-{cluster}-{_short(uid)}"
+
+
+def _short(uid: str) -> str:
+    return uid.replace("-", "")[:10]
+
+
 def host_link(cluster: str) -> str:
     return f"smi{cluster}h"
 
@@ -194,7 +208,7 @@ class NetnsNetwork:
         self.plan = plan
         self._cluster = cluster
         self._domain = domain
-        self._node = f"smi-{cluster}-node"
+        self._node = node_netns(cluster).name
         self._pool = AddressPool(plan.pod_cidr)
         self._dns = dns.DnsServer(domain)
         self._rules = ""
@@ -230,12 +244,11 @@ class NetnsNetwork:
     async def attach(self, pod: Mapping[str, Any]) -> Attachment:
         meta = pod["metadata"]
         uid: str = meta["uid"]
-        short = uid.replace("-", "")[:10]
-        name = f"smi-{self._cluster}-{short}"
+        name = pod_netns(self._cluster, uid).name
         address = self._pool.take(uid, (pod.get("status") or {}).get("podIP") or "")
         self._attached[uid] = name
         try:
-            await asyncio.to_thread(self._wire, name, f"p{short}", address)
+            await asyncio.to_thread(self._wire, name, f"p{_short(uid)}", address)
         except NetworkError:
             await self.detach(uid)
             raise
@@ -326,7 +339,7 @@ class NetnsNetwork:
 
 def _build_node(cluster: str, preferred: str) -> Plan:
     sweep(cluster)
-    node, link = f"smi-{cluster}-node", host_link(cluster)
+    node, link = node_netns(cluster).name, host_link(cluster)
     run_command(["ip", "netns", "add", node])
     try:
         in_namespace(NETNS_DIR / node, _set_forwarding)

@@ -7,16 +7,15 @@ named for what it speaks, one with an `appProtocol`, and one that says nothing.
 from __future__ import annotations
 
 import json
-import re
 import smtplib
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
-from localmesh.node.netns import NETNS_DIR, in_namespace
+from localmesh.node.netns import in_namespace, pod_netns
+from localmesh.state import cluster_id
 from smi.names import DEFAULT_TRUST_DOMAIN
 from tests.e2e.harness import NAMESPACE, Cluster, T
 from tests.e2e.policies import allow, tcp_route
@@ -114,15 +113,8 @@ def address(cluster: Cluster) -> Iterator[str]:
 
 def inside(cluster: Cluster, app: str, work: Callable[[], T]) -> T:
     """Do `work` in the network of `app`'s pod, where its sidecar intercepts what it connects to."""
-    ip = cluster.pods(app)[0]["status"]["podIP"]
-
-    def is_its_own() -> bool:
-        table = Path("/proc/thread-self/net/fib_trie").read_text()
-        return re.search(rf"\b{re.escape(ip)}\s+/32 host LOCAL", table) is not None
-
-    return in_namespace(
-        next(path for path in NETNS_DIR.glob("smi-*") if in_namespace(path, is_its_own)), work
-    )
+    uid = cluster.pods(app)[0]["metadata"]["uid"]
+    return in_namespace(pod_netns(cluster_id(cluster.state), uid), work)
 
 
 def run(*command: str | int) -> str:

@@ -9,13 +9,13 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 from urllib.request import ProxyHandler, Request, build_opener
 
 import pytest
 
-from localmesh.node.netns import NETNS_DIR, in_namespace
+from localmesh.node.netns import in_namespace, node_netns
+from localmesh.state import cluster_id
 from smi.names import CONTROLLER_NAME, MESH_PORT, SYSTEM_NAMESPACE
 from tests.e2e.harness import NAMESPACE, Cluster, deployment, wait_for
 
@@ -268,8 +268,10 @@ def captured(cluster: Cluster) -> Iterator[list[bytes]]:
 
     But for the orders to the test apps, which hold what is to be sent.
     """
-    node = next(path for path in NETNS_DIR.glob("smi-*-node") if _has_pod(path, cluster))
-    sniffer = in_namespace(node, lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)))
+    sniffer = in_namespace(
+        node_netns(cluster_id(cluster.state)),
+        lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)),
+    )
     sniffer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 24)
     sniffer.settimeout(0.1)
     packets: list[bytes] = []
@@ -293,13 +295,6 @@ def captured(cluster: Cluster) -> Iterator[list[bytes]]:
         done.set()
         thread.join()
         sniffer.close()
-
-
-def _has_pod(node: Path, cluster: Cluster) -> bool:
-    """Whether this node namespace is of our cluster: it routes to one of its pods."""
-    ip = cluster.pods("web")[0]["status"]["podIP"]
-    wanted = socket.inet_aton(ip)[::-1].hex().upper()  # as /proc/net/route writes it
-    return wanted in in_namespace(node, Path("/proc/thread-self/net/route").read_text)
 
 
 def test_two_workers_share_the_flows_of_a_pod(mesh: Cluster) -> None:
