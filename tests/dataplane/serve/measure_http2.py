@@ -15,17 +15,16 @@ import time
 from typing import Any
 
 from smi.policy.snapshot import Endpoint
+from tests.dataplane.serve.http2 import Peer
 from tests.dataplane.serve.measure import FIELDS, Server, child, cpu_seconds
 from tests.dataplane.serve.mesh import Mesh, free_port, match, routes, split
-from tests.dataplane.serve.test_http2 import Peer
 from tests.dataplane.wire.http2.kit import OK
 
 BODY = b"x" * 100
 
 
 def _answer(peer: Peer) -> None:
-    for number, stream in list(peer.events.streams.items()):
-        del peer.events.streams[number]
+    for _, stream in peer.asked():
         peer.connection.send_head(stream, OK, end=False)
         peer.connection.send_data(stream, BODY, end=True)
 

@@ -176,6 +176,7 @@ class Pod:
         if plain:
             self.settings = replace(self.settings, interception=Interception.IPTABLES, mesh_port=free_port())
         self.running: serve.Running
+        self.callers: list[asyncio.Transport] = []
 
     @property
     def identity(self) -> str:
@@ -349,6 +350,8 @@ class Mesh:
         for client in self._clients:
             client.writer.transport.abort()
         for pod in self.pods:
+            for caller in pod.callers:
+                caller.abort()
             await pod.running.drain(0.0)
         for server in self._servers:
             server.close()

@@ -12,9 +12,9 @@ import pytest
 from smi.policy.codec import encode_breaker
 from smi.policy.snapshot import CircuitBreaker, Outliers, Protocol
 from tests.dataplane.serve.http import Echo, get, plain, read_message
+from tests.dataplane.serve.http2 import App
+from tests.dataplane.serve.http2 import echo as answer
 from tests.dataplane.serve.mesh import API, QUICK, Mesh, Pod, free_port, split, two_hops
-from tests.dataplane.serve.test_http2 import App
-from tests.dataplane.serve.test_http2 import echo as answer
 from tests.dataplane.serve.test_retry import Dies, two_apps
 from tests.dataplane.serve.test_tcp import echo, pair
 from tests.dataplane.waiting import until

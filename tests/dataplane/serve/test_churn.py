@@ -19,8 +19,8 @@ from dataplane.tasks import Tasks
 from dataplane.wire.http2 import Stream
 from smi.policy.snapshot import Endpoint
 from tests.dataplane.serve.http import DEADLINE, Client, Echo, get, read_message
+from tests.dataplane.serve.http2 import OK, App, Peer, dial
 from tests.dataplane.serve.mesh import API, Mesh, Pod, match, mesh, routes, split
-from tests.dataplane.serve.test_http2 import OK, TO_API, App, Peer, dial
 from tests.dataplane.waiting import until
 
 PODS = ("root", "v1", "v2", "v3")
@@ -293,8 +293,7 @@ class _Http2:
         self._peer = peer
 
     def __call__(self) -> Coroutine[None, None, tuple[int, str]]:
-        stream = self._peer.connection.open(TO_API, None, end=True)
-        self._peer.flush()
+        stream = self._peer.get()
         return self._answer(stream)
 
     async def _answer(self, stream: Stream) -> tuple[int, str]:

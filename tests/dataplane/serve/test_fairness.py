@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataplane.wire.http2 import bounds
+from tests.dataplane.serve.http2 import POST_API, TO_API, App, Peer, dial, shop
 from tests.dataplane.serve.mesh import Mesh, Pod
-from tests.dataplane.serve.test_http2 import POST_API, TO_API, App, Peer, dial, shop
 from tests.dataplane.waiting import until
 
 STUCK = 2 * bounds.CONNECTION_WINDOW // bounds.STREAM_WINDOW
@@ -30,7 +30,7 @@ def serve(peer: Peer) -> None:
 
 
 async def test_clients_that_do_not_read(net: Mesh) -> None:
-    web, api, app = await shop(net, App(serve))
+    web, api, _ = await shop(net, App(serve))
     slow = [await dial(web, credit=False) for _ in range(STUCK)]
     for peer in slow:
         peer.connection.open([*TO_API[:2], (b":path", b"/much"), TO_API[3]], None, end=True)
@@ -39,17 +39,15 @@ async def test_clients_that_do_not_read(net: Mesh) -> None:
     await until(lambda: stuck(web) and stuck(api))
     quick = await dial(web)
     for number in range(5):
-        quick.connection.open(TO_API, None, end=True)
-        quick.flush()
+        quick.get()
         await until(lambda: len(quick.events.data) > number)  # noqa: B023 - awaited within the turn
     assert quick.heads() == [200] * 5
     for peer in (*slow, quick):
         peer.transport.abort()
-    app.stop()
 
 
 async def test_servers_that_do_not_read(net: Mesh) -> None:
-    web, api, app = await shop(net, App(serve, credit=False))
+    web, api, _ = await shop(net, App(serve, credit=False))
     slow = [await dial(web) for _ in range(STUCK)]
     for peer in slow:
         stream = peer.connection.open(POST_API, None, end=False)
@@ -65,4 +63,3 @@ async def test_servers_that_do_not_read(net: Mesh) -> None:
     assert quick.heads() == [200] * 5
     for peer in (*slow, quick):
         peer.transport.abort()
-    app.stop()

@@ -12,8 +12,8 @@ import pytest
 from dataplane.wire.http2 import Code
 from smi.policy.snapshot import Protocol
 from tests.dataplane.serve import grpc_app
+from tests.dataplane.serve.http2 import POST_API, App, Peer, dial, shop
 from tests.dataplane.serve.mesh import API, Mesh, Pod, match, routes, split
-from tests.dataplane.serve.test_http2 import POST_API, App, Peer, dial, shop
 from tests.dataplane.waiting import until
 from tests.dataplane.wire.http2.kit import OK
 
@@ -139,7 +139,7 @@ async def test_deadline_is_honoured(net: Mesh, react: Callable[[Peer], None], do
         [*POST_API, GRPC, (b"te", b"trailers"), (b"grpc-timeout", b"200m")], None, end=done
     )
     client.flush()
-    await until(lambda: app.peers and app.peers[0].events.streams)
+    await app.reached()
     await until(lambda: any(b"grpc-status" in str(event).encode() for event in client.events.seen))
     [ending] = [event for event in client.events.seen if "grpc-status" in str(event)]
     assert ending[0] == ("trailers" if react is _talks else "response")
@@ -151,8 +151,6 @@ async def test_deadline_is_honoured(net: Mesh, react: Callable[[Peer], None], do
         await until(lambda: ("reset", 1, Code.NO_ERROR) in client.events.seen)
     await until(lambda: _grpc(web, "outbound") == {"4": 1})
     await until(lambda: not any(load.active for load in web.loads()))
-    client.transport.abort()
-    app.stop()
 
 
 async def test_cancelled_call_reaches_the_app(net: Mesh) -> None:

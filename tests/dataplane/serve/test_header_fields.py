@@ -14,8 +14,8 @@ import pytest
 
 from smi.policy.snapshot import Mtls
 from tests.dataplane.serve.http import Echo, Message, get, plain, read_message
+from tests.dataplane.serve.http2 import POST_API, TO_API, App, Peer, dial, echo, shop
 from tests.dataplane.serve.mesh import API, Mesh, Pod, two_hops
-from tests.dataplane.serve.test_http2 import POST_API, TO_API, App, Peer, dial, echo, shop
 from tests.dataplane.waiting import until
 
 Fields = list[tuple[str, str]]
@@ -98,7 +98,6 @@ async def over_http2(net: Mesh, fields: Fields) -> Fields:
     assert client.heads() == [200]
     found = next(event[4] for event in app.peers[0].events.seen if event[0] == "request")
     client.transport.abort()
-    app.stop()
     return [(name.decode(), value.decode("latin-1")) for name, value in found]
 
 
@@ -141,8 +140,6 @@ async def test_fields_of_a_connection_are_malformed_in_http2(net: Mesh, case: st
     await until(lambda: client.heads() or [event for event in client.events.seen if event[0] == "reset"])
     assert client.heads() in ([], [400])
     assert app.peers == []
-    client.transport.abort()
-    app.stop()
 
 
 async def test_te_trailers_goes_on_and_is_nominated(net: Mesh) -> None:
@@ -183,8 +180,6 @@ async def test_trailers_cannot_say_who_calls(net: Mesh, version: str) -> None:
     peer.flush()
     await until(peer.heads)
     assert [event[2] for event in app.peers[0].events.seen if event[0] == "trailers"] == [((b"x-sum", b"1"),)]
-    peer.transport.abort()
-    app.stop()
 
 
 # --- responses ----------------------------------------------------------------------------------------
@@ -265,14 +260,12 @@ async def test_it_keeps_it_when_it_is_sent_again(net: Mesh, version: str) -> Non
             else:
                 echo(peer)
 
-        web, _, app = await shop(net, App(react))
+        web, _, _ = await shop(net, App(react))
         peer = await dial(web)
-        peer.connection.open(TO_API, None, end=True)
-        peer.flush()
+        peer.get()
         await until(peer.heads)
         status = peer.heads()
         peer.transport.abort()
-        app.stop()
         assert status == [200]
     assert len(found) == 2
     assert len(set(found)) == 1

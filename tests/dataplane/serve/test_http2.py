@@ -4,104 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Callable
 
 import httpx
 import pytest
 
 from dataplane.serve.limits import Limits
-from dataplane.wire.http2 import Code, Connection, bounds, frames
+from dataplane.wire.http2 import Code, bounds, frames
 from smi.policy.snapshot import Protocol
-from tests.dataplane.serve.mesh import API, Mesh, Pod, match, mesh, routes, split
+from tests.dataplane.serve.http2 import POST_API, TO_API, App, Peer, dial, echo, pour, shop, silent
+from tests.dataplane.serve.mesh import API, Mesh, match, mesh, routes, split
 from tests.dataplane.waiting import until
-from tests.dataplane.wire.http2.kit import GET, OK, POST, Events
-
-TO_API = [*GET[:3], (b":authority", API.encode())]
-POST_API = [*POST[:3], (b":authority", API.encode())]
-
-
-class Peer(asyncio.Protocol):
-    """One end of a connection, on the codec that the proxy itself uses; `react` serves each turn."""
-
-    def __init__(self, *, server: bool, react: Callable[[Peer], None] | None = None, credit: bool = True):
-        self.events = Events(credit=credit)
-        self._server = server
-        self._react = react
-        self.lost = False
-        self.connection: Connection
-        self.transport: asyncio.Transport
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport  # type: ignore[assignment]  # a stream's
-        self.connection = Connection(self.events, lambda: None, server=self._server, now=0.0)
-        self.events.connection = self.connection
-        self.flush()
-
-    def data_received(self, data: bytes) -> None:
-        self.connection.receive(data, asyncio.get_running_loop().time())
-        if self._react is not None:
-            self._react(self)
-        self.flush()
-
-    def connection_lost(self, _exc: Exception | None) -> None:
-        self.lost = True
-
-    def flush(self) -> None:
-        while data := self.connection.take():
-            self.transport.write(data)
-            self.connection.pump()
-
-    def heads(self) -> list[int]:
-        return [event[2] for event in self.events.seen if event[0] == "response"]
-
-
-def echo(peer: Peer) -> None:
-    """Answers what is complete: 200, with the body that came."""
-    for number, stream in list(peer.events.streams.items()):
-        if stream.remote_done:
-            del peer.events.streams[number]
-            peer.connection.send_head(stream, [*OK, (b"x-served", b"yes")], end=False)
-            peer.connection.send_data(stream, peer.events.data.get(number, b""), end=True)
-
-
-class App:
-    """A server at an ephemeral port of `host`."""
-
-    def __init__(self, react: Callable[[Peer], None] = echo, *, credit: bool = True) -> None:
-        self.peers: list[Peer] = []
-        self._react = react
-        self._credit = credit
-        self._server: asyncio.Server
-
-    async def start(self, host: str) -> int:
-        def accept() -> Peer:
-            self.peers.append(Peer(server=True, react=self._react, credit=self._credit))
-            return self.peers[-1]
-
-        self._server = await asyncio.get_running_loop().create_server(accept, host, 0)
-        return int(self._server.sockets[0].getsockname()[1])
-
-    def stop(self) -> None:
-        self._server.close()
-        for peer in self.peers:
-            peer.transport.abort()
-
-
-async def shop(net: Mesh, app: App | None = None, **reach: object) -> tuple[Pod, Pod, App]:
-    web, api = await net.pod("web"), await net.pod("api")
-    app = app or App()
-    port = await app.start(api.ip)
-    net.at_end(app.stop)
-    web.admit()
-    api.admit(net.anything())
-    web.reach(API, [api.endpoint(port)], **reach)  # type: ignore[arg-type]  # keyword arguments of reach
-    return web, api, app
-
-
-async def dial(pod: Pod, *, credit: bool = True) -> Peer:
-    loop = asyncio.get_running_loop()
-    _, peer = await loop.create_connection(lambda: Peer(server=False, credit=credit), *pod.outbound)
-    return peer
+from tests.dataplane.wire.http2.kit import OK
 
 
 async def test_httpx_through_two_hops(net: Mesh) -> None:
@@ -117,11 +30,10 @@ async def test_httpx_through_two_hops(net: Mesh) -> None:
     [fields] = {event[4] for event in app.peers[0].events.seen if event[0] == "request" and event[1] == 1}
     assert (b"x-forwarded-client-cert", f"By={api.identity};URI={web.identity}".encode()) in fields
     assert web.count("outbound") == api.count("inbound") == {(200, ""): 50}
-    app.stop()
 
 
 async def test_curl_with_prior_knowledge(net: Mesh) -> None:
-    web, _, app = await shop(net)
+    web, _, _ = await shop(net)
     if shutil.which("curl") is None:
         pytest.skip("needs curl")
     host, port = web.outbound
@@ -131,22 +43,18 @@ async def test_curl_with_prior_knowledge(net: Mesh) -> None:
     )
     out, error = await process.communicate()
     assert (out, error) == (b"hello 2", b"")
-    app.stop()
 
 
 async def test_denial_is_403_with_the_reason(net: Mesh) -> None:
-    web, api, app = await shop(net)
+    web, api, _ = await shop(net)
     api.admit(routes(match("/open")))
     client = await dial(web)
-    client.connection.open(TO_API, None, end=True)
-    client.flush()
+    client.get()
     await until(lambda: client.heads())
     [(_, _, status, fields, _)] = [event for event in client.events.seen if event[0] == "response"]
     assert status == 403
     assert b"; id=" in dict(fields)[b"x-smi-mesh-denial"]
     await until(lambda: b"smi-mesh: " in client.events.data.get(1, b""))
-    client.transport.abort()
-    app.stop()
 
 
 async def test_requests_of_one_connection_are_split_by_header_and_weight(net: Mesh) -> None:
@@ -168,24 +76,14 @@ async def test_requests_of_one_connection_are_split_by_header_and_weight(net: Me
     client.flush()
     await until(lambda: len(client.heads()) == 10)
     assert (api.count("inbound"), beta.count("inbound")) == ({(200, ""): 5}, {(200, ""): 5})
-    client.transport.abort()
-    app.stop()
     other.stop()
 
 
 async def test_a_client_that_does_not_read_holds_bounded_memory(net: Mesh) -> None:
     """The app may send for ever; it is stopped by windows on every hop."""
-
-    def pour(peer: Peer) -> None:
-        for number, stream in list(peer.events.streams.items()):
-            del peer.events.streams[number]
-            peer.connection.send_head(stream, OK, end=False)
-            peer.connection.send_data(stream, bytes(4_000_000), end=True)
-
-    web, _, app = await shop(net, App(pour))
+    web, _, app = await shop(net, App(pour(4_000_000)))
     client = await dial(web, credit=False)
-    client.connection.open(TO_API, None, end=True)
-    client.flush()
+    client.get()
     await until(lambda: len(client.events.data.get(1, b"")) == bounds.STREAM_WINDOW)
     sent = -1
     while sent != app.peers[0].events.sent:
@@ -194,20 +92,16 @@ async def test_a_client_that_does_not_read_holds_bounded_memory(net: Mesh) -> No
             await asyncio.sleep(0.005)
     assert sent < 3 * bounds.STREAM_WINDOW + (1 << 20)
     other = await dial(web)  # somebody else is served meanwhile
-    other.connection.open(TO_API, None, end=True)
-    other.flush()
+    other.get()
     await until(lambda: other.heads())
     client.events._credit = True
     client.connection.credit(client.connection.streams[1], bounds.STREAM_WINDOW)
     client.flush()
     await until(lambda: len(client.events.data[1]) == 4_000_000)
-    client.transport.abort()
-    other.transport.abort()
-    app.stop()
 
 
 async def test_a_stuck_server_stops_the_client_stream_by_stream(net: Mesh) -> None:
-    web, _, app = await shop(net, App(lambda peer: None, credit=False))
+    web, _, app = await shop(net, App(silent, credit=False))
     client = await dial(web)
     stream = client.connection.open(POST_API, None, end=False)
     client.connection.send_data(stream, bytes(4_000_000), end=True)
@@ -222,7 +116,6 @@ async def test_a_stuck_server_stops_the_client_stream_by_stream(net: Mesh) -> No
     client.transport.abort()
     await until(lambda: web.count("outbound") == {(0, "client-gone"): 1})
     await until(lambda: not any(load.active for load in web.loads()))
-    app.stop()
 
 
 async def test_refused_streams_are_sent_again(net: Mesh) -> None:
@@ -236,7 +129,7 @@ async def test_refused_streams_are_sent_again(net: Mesh) -> None:
                 peer.connection.reset(stream, Code.REFUSED_STREAM)
         echo(peer)
 
-    web, _, app = await shop(net, App(refuse_once))
+    web, _, _ = await shop(net, App(refuse_once))
     client = await dial(web)
     stream = client.connection.open(POST_API, None, end=False)
     client.connection.send_data(stream, b"body", end=True)
@@ -244,8 +137,6 @@ async def test_refused_streams_are_sent_again(net: Mesh) -> None:
     await until(lambda: client.events.data.get(1) == b"body")
     assert refused
     assert client.heads() == [200]
-    client.transport.abort()
-    app.stop()
 
 
 @pytest.mark.parametrize(
@@ -253,34 +144,29 @@ async def test_refused_streams_are_sent_again(net: Mesh) -> None:
 )
 async def test_reset_behind_the_head_reaches_the_client(net: Mesh, code: Code, seen: Code) -> None:
     def break_off(peer: Peer) -> None:
-        for number, stream in list(peer.events.streams.items()):
-            del peer.events.streams[number]
+        for _, stream in peer.asked():
             peer.connection.send_head(stream, OK, end=False)
             peer.flush()
             peer.connection.reset(stream, code)
 
-    web, api, app = await shop(net, App(break_off))
+    web, api, _ = await shop(net, App(break_off))
     client = await dial(web)
-    client.connection.open(TO_API, None, end=True)
-    client.flush()
+    client.get()
     await until(lambda: ("reset", 1, seen) in client.events.seen)
     assert web.count("outbound") == api.count("inbound") == {(200, "truncated"): 1}
-    client.transport.abort()
-    app.stop()
 
 
 async def test_an_early_answer_reaches_a_slow_client_whole(net: Mesh) -> None:
     """A server that wants no more of a request says so behind its answer, which the client reads later."""
 
     def early(peer: Peer) -> None:
-        for number, stream in list(peer.events.streams.items()):
-            del peer.events.streams[number]
+        for _, stream in peer.asked():
             peer.connection.send_head(stream, OK, end=False)
             peer.connection.send_data(stream, bytes(50_000), end=False)
             peer.connection.send_head(stream, [(b"grpc-status", b"0")], end=True)
             peer.connection.finish(stream, Code.NO_ERROR)
 
-    web, _, app = await shop(net, App(early))
+    web, _, _ = await shop(net, App(early))
     client = await dial(web, credit=False)
     client.transport.write(frames.settings([(frames.INITIAL_WINDOW_SIZE, 1000)]))
     client.connection.open(POST_API, None, end=False)
@@ -291,49 +177,34 @@ async def test_an_early_answer_reaches_a_slow_client_whole(net: Mesh) -> None:
     await until(lambda: client.events.seen[-1][0] == "reset")
     assert [event[0] for event in client.events.seen] == ["response", "trailers", "reset"]
     assert len(client.events.data[1]) == 50_000
-    client.transport.abort()
-    app.stop()
 
 
 async def test_answers_that_nobody_reads_to_the_end_hold_no_window(net: Mesh) -> None:
     """The server has sent all of them; credit for what the client did not take is given all the same."""
-
-    def pour(peer: Peer) -> None:
-        for number, stream in list(peer.events.streams.items()):
-            del peer.events.streams[number]
-            peer.connection.send_head(stream, OK, end=False)
-            peer.connection.send_data(stream, bytes(bounds.STREAM_WINDOW), end=True)
-
-    web, _, app = await shop(net, App(pour))
+    web, _, app = await shop(net, App(pour(bounds.STREAM_WINDOW)))
     client = await dial(web, credit=False)
     client.transport.write(frames.settings([(frames.INITIAL_WINDOW_SIZE, 1000)]))
     for count in range(1, 6 * bounds.CONNECTION_WINDOW // bounds.STREAM_WINDOW):
-        stream = client.connection.open(TO_API, None, end=True)
-        client.flush()
-        await until(lambda: len(client.events.data.get(stream.id, b"")) == 1000)  # noqa: B023 - awaited here
-        await until(lambda: web.count("outbound").get((200, "")) == count)  # noqa: B023
+        stream = client.get()
+        await until(lambda number=stream.id: len(client.events.data.get(number, b"")) == 1000)
+        await until(lambda count=count: web.count("outbound").get((200, "")) == count)
         client.connection.reset(stream, Code.CANCEL)
         client.flush()
     assert len(app.peers) == 1
-    client.transport.abort()
-    app.stop()
 
 
 async def test_reset_instead_of_a_head_is_502(net: Mesh) -> None:
     def reset(peer: Peer) -> None:
-        for number, stream in list(peer.events.streams.items()):
-            del peer.events.streams[number]
+        for _, stream in peer.asked():
             peer.connection.reset(stream, Code.INTERNAL_ERROR)
 
-    web, _, app = await shop(net, App(reset))
+    web, _, _ = await shop(net, App(reset))
     client = await dial(web)
     stream = client.connection.open(POST_API, None, end=False)
     client.connection.send_data(stream, b"x", end=True)
     client.flush()
     await until(lambda: client.heads())
     assert client.heads() == [502]
-    client.transport.abort()
-    app.stop()
 
 
 async def test_lost_server_connection_is_tried_elsewhere(net: Mesh) -> None:
@@ -347,21 +218,18 @@ async def test_lost_server_connection_is_tried_elsewhere(net: Mesh) -> None:
     web.reach(API, [api.endpoint(app._server.sockets[0].getsockname()[1]), two.endpoint(port)])
     client = await dial(web)
     for _ in range(10):
-        client.connection.open(TO_API, None, end=True)
-    client.flush()
+        client.get()
     await until(lambda: len(client.heads()) == 10)
     assert client.heads() == [200] * 10
     client.transport.abort()
-    app.stop()
     good.stop()
 
 
 async def test_drain_finishes_what_is_under_way(net: Mesh) -> None:
-    web, _, app = await shop(net, App(lambda peer: None))
+    web, _, app = await shop(net, App(silent))
     client = await dial(web)
-    client.connection.open(TO_API, None, end=True)
-    client.flush()
-    await until(lambda: app.peers and app.peers[0].events.streams)
+    client.get()
+    await app.reached()
     draining = asyncio.ensure_future(web.running.drain(5.0))  # noqa: TID251 - a test's own task
     await until(lambda: not client.connection.can_open)
     assert not draining.done()
@@ -371,46 +239,38 @@ async def test_drain_finishes_what_is_under_way(net: Mesh) -> None:
     await draining
     assert client.heads() == [200]
     await until(lambda: client.lost)
-    app.stop()
 
 
 async def test_server_that_drains_costs_no_request(net: Mesh) -> None:
     web, _, app = await shop(net)
     client = await dial(web)
     for number in range(20):
-        client.connection.open(TO_API, None, end=True)
-        client.flush()
+        client.get()
         if number % 5 == 0 and app.peers:
             app.peers[-1].connection.shut_down()
             app.peers[-1].flush()
         await until(lambda number=number: len(client.heads()) == number + 1)
     assert client.heads() == [200] * 20
     assert len(app.peers) > 2
-    client.transport.abort()
-    app.stop()
 
 
 async def test_rotation_retires_connections(net: Mesh) -> None:
-    web, api, app = await shop(net)
+    web, api, _ = await shop(net)
     client = await dial(web)
     for number in range(4):
-        client.connection.open(TO_API, None, end=True)
-        client.flush()
+        client.get()
         await until(lambda number=number: len(client.heads()) == number + 1)
         web.contexts.rotate()
     assert client.heads() == [200] * 4
     assert api.count("inbound") == {(200, ""): 4}
-    client.transport.abort()
-    app.stop()
 
 
 async def test_a_flood_is_answered_with_goaway_and_an_outcome(net: Mesh) -> None:
-    web, _, app = await shop(net)
+    web, _, _ = await shop(net)
     client = await dial(web)
     client.transport.write(frames.frame(frames.PING, 0, 0, bytes(8)) * 3000)
     await until(lambda: client.lost)
     assert web.count("outbound") == {(400, "enhance_your_calm"): 1}
-    app.stop()
 
 
 async def test_server_that_speaks_something_else(net: Mesh) -> None:
@@ -425,8 +285,7 @@ async def test_server_that_speaks_something_else(net: Mesh) -> None:
     api.admit(net.anything())
     web.reach(API, [api.endpoint(port)])
     client = await dial(web)
-    client.connection.open(TO_API, None, end=True)
-    client.flush()
+    client.get()
     await until(lambda: client.heads())
     assert client.heads() == [502]
     client.transport.abort()
@@ -434,12 +293,9 @@ async def test_server_that_speaks_something_else(net: Mesh) -> None:
 
 async def test_slow_answers_time_out() -> None:
     async with mesh(Limits(tick=0.02, response=0.1)) as net:
-        web, _, app = await shop(net, App(lambda peer: None))
+        web, _, _ = await shop(net, App(silent))
         client = await dial(web)
-        client.connection.open(TO_API, None, end=True)
-        client.flush()
+        client.get()
         await until(lambda: client.heads())
         assert client.heads() == [504]
         await until(lambda: not any(load.active for load in web.loads()))
-        client.transport.abort()
-        app.stop()

@@ -9,9 +9,9 @@ from dataplane.serve import http2_client
 from dataplane.serve.http2_client import UpstreamLink
 from dataplane.serve.http2_server import DownstreamLink
 from dataplane.wire.http2 import Code, frames
+from tests.dataplane.serve.http2 import POST_API, App, Peer, dial, echo, shop, silent
 from tests.dataplane.serve.mesh import API, QUICK, Mesh, Pod
-from tests.dataplane.serve.test_http2 import POST_API, TO_API, App, Peer, dial, echo, shop
-from tests.dataplane.serve.test_http2_hostile import Deaf, silent
+from tests.dataplane.serve.test_http2_hostile import Deaf
 from tests.dataplane.waiting import until
 
 
@@ -30,7 +30,7 @@ def post(client: Peer, body: bytes = b"hi") -> int:
 
 async def test_draining_an_app_loses_no_request_of_its_callers(net: Mesh) -> None:
     """One of two pods goes while requests flow that may not be sent twice; its endpoint is still known."""
-    web, one, app = await shop(net)
+    web, one, _ = await shop(net)
     other = await net.pod("api")
     other.admit(net.anything())
     second = App()
@@ -54,8 +54,6 @@ async def test_draining_an_app_loses_no_request_of_its_callers(net: Mesh) -> Non
     served = [sum(pod.count("inbound").values()) for pod in (one, other)]
     assert sum(served) == 60
     assert all(served)
-    client.transport.abort()
-    app.stop()
 
 
 async def test_what_a_goaway_passes_by_was_not_seen(net: Mesh) -> None:
@@ -70,47 +68,41 @@ async def test_what_a_goaway_passes_by_was_not_seen(net: Mesh) -> None:
         elif peer not in gone:
             echo(peer)
 
-    web, _, app = await shop(net, App(leave_once))
+    web, _, _ = await shop(net, App(leave_once))
     client = await dial(web)
     number = post(client, b"once")
     await until(lambda: client.events.data.get(number) == b"once")
     assert client.heads() == [200]
     assert gone
-    client.transport.abort()
-    app.stop()
 
 
 async def test_a_client_that_does_not_answer_is_not_waited_for_in_a_drain(net: Mesh) -> None:
     """It does not say that it has heard the GOAWAY; nothing of it is under way."""
     net.limits = replace(QUICK, linger=0.05)
-    web, _, app = await shop(net)
+    web, _, _ = await shop(net)
     _, client = await asyncio.get_running_loop().create_connection(lambda: Deaf(server=False), *web.outbound)
     await until(lambda: any(isinstance(one, DownstreamLink) for one in web.running._serving.registry._served))
     await asyncio.wait_for(web.running.drain(3600.0), 5.0)
     await until(lambda: client.lost)
-    app.stop()
 
 
 async def test_an_idle_client_is_told_and_let_go(net: Mesh) -> None:
     net.limits = replace(QUICK, client_idle=0.1)
-    web, _, app = await shop(net)
+    web, _, _ = await shop(net)
     client = await dial(web)
-    client.connection.open(TO_API, None, end=True)
-    client.flush()
+    client.get()
     await until(lambda: client.lost)
     assert client.heads() == [200]
     assert any(event[0] == "goaway" for event in client.events.seen)
     assert web.count("outbound") == {(200, ""): 1}
-    app.stop()
 
 
 async def test_a_peer_that_has_gone_without_a_word_is_found_out(net: Mesh) -> None:
     """Half-open: no FIN, no RST, no answer. What was asked of it is asked elsewhere."""
     web, api, app = await shop(net, App(silent))
     client = await dial(web)
-    client.connection.open(TO_API, None, end=True)
-    client.flush()
-    await until(lambda: app.peers and app.peers[0].events.streams)
+    client.get()
+    await app.reached()
     link = link_of(web)
     [deaf] = [one for one in api.running._serving.registry._served if isinstance(one, DownstreamLink)]
     deaf.transport.pause_reading()
@@ -122,17 +114,14 @@ async def test_a_peer_that_has_gone_without_a_word_is_found_out(net: Mesh) -> No
     assert link.usable
     link.check(later + http2_client.PATIENCE + 1.0, 3600.0)
     await until(lambda: link.lost and client.heads() == [200])
-    client.transport.abort()
     deaf.transport.abort()
-    app.stop()
 
 
 async def test_a_slow_peer_that_is_there_is_left_alone(net: Mesh) -> None:
     web, _, app = await shop(net, App(silent))
     client = await dial(web)
-    client.connection.open(TO_API, None, end=True)
-    client.flush()
-    await until(lambda: app.peers and app.peers[0].events.streams)
+    client.get()
+    await app.reached()
     link = link_of(web)
     await until(lambda: web.running._serving.registry.now > link.heard)
     before = link.heard
@@ -145,8 +134,6 @@ async def test_a_slow_peer_that_is_there_is_left_alone(net: Mesh) -> None:
     app.peers[0].flush()
     await until(lambda: client.heads() == [200])
     assert sum(event[0] == "request" for peer in app.peers for event in peer.events.seen) == 1
-    client.transport.abort()
-    app.stop()
 
 
 async def test_requests_of_one_connection_are_balanced(net: Mesh) -> None:
@@ -160,8 +147,7 @@ async def test_requests_of_one_connection_are_balanced(net: Mesh) -> None:
     web.reach(API, [*web.state.cluster("shop/api:8080"), other.endpoint(port)])
     client = await dial(web)
     for _ in range(20):
-        client.connection.open(TO_API, None, end=True)
-    client.flush()
+        client.get()
 
     def asked(one: App) -> int:
         return sum(len(peer.events.streams) for peer in one.peers)
@@ -169,5 +155,4 @@ async def test_requests_of_one_connection_are_balanced(net: Mesh) -> None:
     await until(lambda: asked(app) + asked(second) == 20)
     assert (asked(app), asked(second)) == (10, 10)
     client.transport.abort()
-    app.stop()
     second.stop()

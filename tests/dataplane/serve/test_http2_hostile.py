@@ -14,8 +14,8 @@ from dataplane.wire.http2 import Code, bounds, frames
 from dataplane.wire.http2.hpack import Writer
 from smi.names import ALPN_HTTP1
 from smi.policy.snapshot import Protocol
+from tests.dataplane.serve.http2 import POST_API, TO_API, App, Peer, dial, echo, shop, silent
 from tests.dataplane.serve.mesh import API, Mesh, Pod, mesh
-from tests.dataplane.serve.test_http2 import POST_API, TO_API, App, Peer, dial, echo, shop
 from tests.dataplane.waiting import until
 from tests.dataplane.wire.http2.kit import OK
 
@@ -23,10 +23,6 @@ BODY = b"x" * 300
 BLOCK = Writer().write(TO_API)
 STEPS = 5
 """Points of a message to break off at: before it, behind its head, in its body, before its end, behind it."""
-
-
-def silent(_peer: Peer) -> None:
-    """Never answers."""
 
 
 def total(pod: Pod) -> int:
@@ -83,7 +79,7 @@ async def test_clients_reset_at_every_point(net: Mesh, step: int, begun: int) ->
     web, _, app = await shop(net, App(silent))
     client = await dial(web)
     number = ask(client, step)
-    await until(lambda: app.peers and app.peers[0].events.streams)
+    await app.reached()
     answer(app.peers[0], 1, begun)
     await until(lambda: len(client.heads()) == (1 if begun else 0))
     client.connection.reset(client.connection.streams[number], Code.CANCEL)
@@ -95,8 +91,6 @@ async def test_clients_reset_at_every_point(net: Mesh, step: int, begun: int) ->
     ask(client)
     await until(lambda: client.heads()[-1:] == [200] and len(client.heads()) == (2 if begun else 1))
     assert len(app.peers) == 1
-    client.transport.abort()
-    app.stop()
 
 
 @pytest.mark.parametrize("step", range(STEPS))
@@ -134,8 +128,6 @@ async def test_servers_break_off_at_every_point(net: Mesh, step: int, how: str) 
     app._react = echo
     ask(client)
     await until(lambda: client.heads()[-1:] == [200] and client.events.data.get(number + 2) == BODY)
-    client.transport.abort()
-    app.stop()
 
 
 @pytest.mark.parametrize(("count", "heads"), [(MAX_INTERIMS, 200), (5000, 502)])
@@ -143,21 +135,17 @@ async def test_interim_answers_without_end(net: Mesh, count: int, heads: int) ->
     """They would go past every window, and wait for a client that does not read."""
 
     def dawdle(peer: Peer) -> None:
-        for number, stream in list(peer.events.streams.items()):
-            del peer.events.streams[number]
+        for _, stream in peer.asked():
             for _ in range(count):
                 peer.connection.send_head(stream, [(b":status", b"103")], end=False)
             peer.connection.send_head(stream, OK, end=True)
 
-    web, api, app = await shop(net, App(dawdle))
+    web, api, _ = await shop(net, App(dawdle))
     client = await dial(web)
-    client.connection.open(TO_API, None, end=True)
-    client.flush()
+    client.get()
     await until(lambda: client.heads()[-1:] not in ([], [103]))
     assert client.heads() == [103] * MAX_INTERIMS + [heads]
     assert sum(api.count("inbound").values()) == sum(web.count("outbound").values()) == 1
-    client.transport.abort()
-    app.stop()
 
 
 async def test_tiny_frames_are_kept_for_a_retry_in_few_pieces(net: Mesh) -> None:
@@ -185,8 +173,6 @@ async def test_tiny_frames_are_kept_for_a_retry_in_few_pieces(net: Mesh) -> None
     client.flush()
     await until(lambda: client.events.data.get(1) == body + b"!")
     assert lost
-    client.transport.abort()
-    app.stop()
 
 
 async def test_a_client_that_vanishes_frees_everything(net: Mesh) -> None:
@@ -202,7 +188,6 @@ async def test_a_client_that_vanishes_frees_everything(net: Mesh) -> None:
     await until(lambda: web.running.connections == 0)
     await until(lambda: not app.peers[0].connection.streams)
     assert web.count("outbound") == {(0, "client-gone"): 12}
-    app.stop()
 
 
 async def test_churn_leaves_nothing_behind(net: Mesh) -> None:
@@ -228,8 +213,6 @@ async def test_churn_leaves_nothing_behind(net: Mesh) -> None:
     await until(lambda: total(web) == 241)
     await until(lambda: descriptors() <= before + 6)  # GOAWAY left newer links idle
     assert len(asyncio.all_tasks()) <= tasks + 1
-    warm.transport.abort()
-    app.stop()
 
 
 @pytest.mark.parametrize(
@@ -248,7 +231,7 @@ async def test_churn_leaves_nothing_behind(net: Mesh) -> None:
     ids=["settings", "ping", "rapid-reset", "made-you-reset", "continuation", "empty-data", "priority"],
 )
 async def test_floods_end_and_nobody_else_suffers(net: Mesh, flood: Callable[[int], bytes]) -> None:
-    web, _, app = await shop(net)
+    web, _, _ = await shop(net)
     bystander = await dial(web)
     _, client = await asyncio.get_running_loop().create_connection(lambda: Deaf(server=False), *web.outbound)
     client.transport.write(b"".join(flood(number) for number in range(5000)))
@@ -257,8 +240,6 @@ async def test_floods_end_and_nobody_else_suffers(net: Mesh, flood: Callable[[in
     await until(lambda: bystander.heads() == [200])
     assert web.count("outbound")[400, "enhance_your_calm"] == 1
     await calm(web)
-    bystander.transport.abort()
-    app.stop()
 
 
 async def test_more_streams_than_agreed_are_refused_with_an_outcome(net: Mesh) -> None:
@@ -266,18 +247,13 @@ async def test_more_streams_than_agreed_are_refused_with_an_outcome(net: Mesh) -
     client = await dial(web)
     await until(lambda: client.connection.peer_streams == bounds.MAX_STREAMS)
     for _ in range(bounds.MAX_STREAMS + 10):
-        client.connection.open(TO_API, None, end=True)
-    client.flush()
+        client.get()
     await until(lambda: sum(event[0] == "reset" for event in client.events.seen) == 10)
     assert {event[2] for event in client.events.seen if event[0] == "reset"} == {Code.REFUSED_STREAM}
     assert web.count("outbound") == {(0, "overflow"): 10}
     other = await dial(web)  # somebody else has streams of his own
-    other.connection.open(TO_API, None, end=True)
-    other.flush()
+    other.get()
     await until(lambda: sum(len(peer.events.streams) for peer in app.peers) == bounds.MAX_STREAMS + 1)
-    client.transport.abort()
-    other.transport.abort()
-    app.stop()
 
 
 async def test_requests_are_shed_before_memory_goes(net: Mesh) -> None:
@@ -303,35 +279,27 @@ async def test_requests_are_shed_before_memory_goes(net: Mesh) -> None:
     answer(app.peers[0], 1, STEPS - 1)
     await until(lambda: client.events.data.get(number) == BODY)
     assert web.count("outbound") == {(200, ""): 1, (503, "overload"): 2}
-    client.transport.abort()
-    app.stop()
 
 
 async def test_requests_to_one_endpoint_are_bounded() -> None:
     async with mesh(Limits(tick=0.02, requests_per_endpoint=3)) as net:
-        web, _, app = await shop(net, App(silent))
+        web, _, _ = await shop(net, App(silent))
         client = await dial(web)
         for _ in range(5):
-            client.connection.open(TO_API, None, end=True)
-        client.flush()
+            client.get()
         await until(lambda: client.heads() == [503, 503])
         assert web.count("outbound") == {(503, "overflow"): 2}
-        client.transport.abort()
-        app.stop()
 
 
 async def test_a_peer_without_http2_is_told_apart(net: Mesh) -> None:
     """A proxy that offers no ALPN `h2` gets no HTTP/2; the request is answered, HTTP/1.1 goes on."""
-    web, api, app = await shop(net, protocol=Protocol.DETECT)
+    web, api, _ = await shop(net, protocol=Protocol.DETECT)
     api.contexts.server_context.set_alpn_protocols([ALPN_HTTP1])
     client = await dial(web)
-    client.connection.open(TO_API, None, end=True)
-    client.flush()
+    client.get()
     await until(lambda: client.heads() == [503])
     [event] = [event for event in client.events.seen if event[0] == "response"]
     assert dict(event[3])[b"x-smi-mesh-reason"] == b"no-http2"
-    client.transport.abort()
-    app.stop()
 
 
 async def test_a_server_that_hangs_up_at_once_is_not_dialled_for_ever(net: Mesh) -> None:
@@ -348,8 +316,7 @@ async def test_a_server_that_hangs_up_at_once_is_not_dialled_for_ever(net: Mesh)
     web.reach(API, [api.endpoint(port)])
     client = await dial(web)
     for _ in range(20):
-        client.connection.open(TO_API, None, end=True)
-    client.flush()
+        client.get()
     await until(lambda: len(client.heads()) == 20)
     assert set(client.heads()) <= {502, 503}
     assert len(dialled) < 200
@@ -369,17 +336,13 @@ async def test_slow_streams_do_not_stop_quick_ones(net: Mesh) -> None:
                 peer.connection.send_data(stream, bytes(size), end=True)
 
     greedy = 20
-    web, _, app = await shop(net, App(pour))
+    web, _, _ = await shop(net, App(pour))
     many = await dial(web)
     for _ in range(greedy):
         many.connection.open([*TO_API[:2], (b":path", b"/much"), TO_API[3]], None, end=True)
     many.flush()
     await until(lambda: many.events.data)
     few = await dial(web)
-    few.connection.open(TO_API, None, end=True)
-    few.flush()
+    few.get()
     await until(lambda: few.events.data.get(1) == bytes(10))
     assert sum(map(len, many.events.data.values())) < greedy * 2_000_000
-    many.transport.abort()
-    few.transport.abort()
-    app.stop()

@@ -13,8 +13,8 @@ import pytest
 from dataplane.wire.authority import mesh_sni
 from smi.policy.snapshot import Mtls
 from tests.dataplane.serve.http import Client, Echo
+from tests.dataplane.serve.http2 import TO_API, Peer, dial, shop
 from tests.dataplane.serve.mesh import API, Mesh, Pod, match, routes, two_hops
-from tests.dataplane.serve.test_http2 import TO_API, Peer, dial, shop
 from tests.dataplane.waiting import until
 
 PATHS = {
@@ -123,5 +123,3 @@ async def test_http2(net: Mesh, way: str) -> None:
         if allowed(seen):
             targets = [event[3] for one in app.peers for event in one.events.seen if event[0] == "request"]
             assert targets[-1] == seen.encode(), sent
-    client.transport.abort()
-    app.stop()
