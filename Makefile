@@ -44,7 +44,7 @@ check: $(DEV) ## format, lint, types, imports
 	$(BIN)/lint-imports
 	$(COVERAGE) --check
 
-bench: $(DEV) system compiled ## the sidecar beside Envoy, nginx and HAProxy; QUICK=1: about 3 minutes
+bench: $(DEV) system compiled ## the sidecar beside Envoy, nginx and HAProxy; QUICK=1: under 3 minutes
 	@sh .ci/bench-packages
 	$(BIN)/pip install -q --group bench || echo "no Envoy: its columns stay empty"
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)

@@ -62,7 +62,7 @@ async def measure(
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds: about three minutes")
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds: under three minutes")
     usual = [name for name in (*WORKS, _CLUSTER) if name not in _ASKED_FOR]
     parser.add_argument("--only", nargs="+", choices=(*WORKS, _CLUSTER), default=usual)
     parser.add_argument("--dry", action="store_true", help="print only: write neither results nor chart")
