@@ -1,9 +1,10 @@
-"""HTTP/2 through two proxies: httpx, curl and nghttp2's h2load as clients, scripted servers."""
+"""HTTP/2 through two proxies: httpx, curl, nghttp2's h2load and nghttp as clients, scripted servers."""
 
 from __future__ import annotations
 
 import asyncio
 import shutil
+from pathlib import Path
 
 import httpx
 import pytest
@@ -43,6 +44,48 @@ async def test_curl_with_prior_knowledge(net: Mesh) -> None:
     )
     out, error = await process.communicate()
     assert (out, error) == (b"hello 2", b"")
+
+
+async def test_h2load_with_bodies_both_ways(net: Mesh, tmp_path: Path) -> None:
+    """Four connections of twenty streams: all are answered, whole, and each is counted once on each side."""
+    if shutil.which("h2load") is None:
+        pytest.skip("needs nghttp2's h2load")
+    web, api, app = await shop(net)
+    body = tmp_path / "body"
+    body.write_bytes(bytes(range(256)) * 8)
+    host, port = web.outbound
+    options = ["-c4", "-m20", "-t1", "-n2000", "-d", str(body), "-H", f":authority: {API}"]
+    process = await asyncio.create_subprocess_exec(
+        "h2load", *options, f"http://{host}:{port}/", stdout=-1, stderr=-1
+    )
+    out, error = await process.communicate()
+    text = out.decode()
+    assert error == b""
+    assert "2000 total, 2000 started, 2000 done, 2000 succeeded, 0 failed, 0 errored, 0 timeout" in text
+    assert "status codes: 2000 2xx, 0 3xx, 0 4xx, 0 5xx" in text
+    assert f"({2000 * 2048}) data" in text, text
+    assert web.count("outbound") == api.count("inbound") == {(200, ""): 2000}
+    assert {data for peer in app.peers for data in peer.events.data.values()} == {body.read_bytes()}
+
+
+async def test_nghttp_with_padding_and_priorities(net: Mesh, tmp_path: Path) -> None:
+    """Of another implementation than those above: padded frames, PRIORITY frames, trailers behind a body."""
+    if shutil.which("nghttp") is None:
+        pytest.skip("needs nghttp2's nghttp")
+    web, api, app = await shop(net)
+    body = tmp_path / "body"
+    body.write_bytes(b"x" * 51_200)  # the answers come out mixed
+    host, port = web.outbound
+    options = ["-b200", "-m5", "-p8", "--trailer=x-end: yes", "-d", str(body)]
+    process = await asyncio.create_subprocess_exec(
+        "nghttp", *options, "-H", f":authority: {API}", f"http://{host}:{port}/", stdout=-1, stderr=-1
+    )
+    out, error = await process.communicate()
+    assert (process.returncode, error) == (0, b"")
+    assert out == body.read_bytes() * 5
+    assert web.count("outbound") == api.count("inbound") == {(200, ""): 5}
+    trailers = [event[2] for peer in app.peers for event in peer.events.seen if event[0] == "trailers"]
+    assert trailers == [((b"x-end", b"yes"),)] * 5
 
 
 async def test_denial_is_403_with_the_reason(net: Mesh) -> None:
