@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-from pathlib import Path
 
 import pytest
 
-from dataplane.process import resident_bytes
 from dataplane.serve.sockets import reset
 from dataplane.wire.http1 import MAX_INTERIMS
 from tests.dataplane.serve.http import Echo, get, plain, read_message
@@ -127,44 +124,3 @@ async def test_interim_answers_without_end(net: Mesh, count: int, status: int) -
     assert (answer.status, seen) == (status, MAX_INTERIMS)
     assert api.count("inbound") == {(status, "bad-response" if status == 502 else ""): 1}
     assert sum(web.count("outbound").values()) == 1
-
-
-def descriptors() -> int:
-    return sum(1 for _ in Path("/proc/self/fd").iterdir())
-
-
-@pytest.mark.e2e
-async def test_nothing_is_left_after_a_soak(net: Mesh) -> None:
-    """Good, broken, slow and vanishing clients by turns: descriptors, tasks and memory come back."""
-    web, _ = await two_hops(net, Echo())
-
-    async def round_of(number: int) -> None:
-        client = await net.client(web.outbound)
-        kind = number % 5
-        if kind == 0:
-            assert (await client.ask(get(API))).status == 200
-        elif kind == 1:
-            client.send(b"POST / HTTP/1.1\r\nbroken\r\n\r\n")
-            assert (await client.receive()).status == 400
-        elif kind == 2:
-            client.send(get(API, "/", "Content-Length: 100", method="POST") + b"half")
-        elif kind == 3:
-            client.send(get(API) * 20)
-        else:
-            client.send(b"GET / HT")
-        client.reset()
-        net._clients.clear()
-
-    async def rounds(count: int) -> tuple[int, int, int]:
-        for number in range(count):
-            await round_of(number)
-        await until(lambda: web.running.connections == 0)
-        await until(lambda: len(asyncio.all_tasks()) <= 20)
-        gc.collect()
-        return descriptors(), len(asyncio.all_tasks()), resident_bytes()
-
-    before = await rounds(500)
-    after = await rounds(5000)
-    assert after[0] <= before[0] + 20
-    assert after[1] <= before[1] + 10
-    assert after[2] <= before[2] + (8 << 20)

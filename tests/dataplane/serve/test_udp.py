@@ -5,138 +5,34 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
 import pytest
 
 from dataplane.serve.datagrams import packet
 from dataplane.serve.sockets import Address
-from dataplane.serve.udp_outbound import UdpOutbound
-from dataplane.serve.udp_series import UdpCounters
-from smi.policy.codec import encode_cluster, encode_destination
-from smi.policy.snapshot import Backend, Destination, Endpoint, Grant, Mode, Mtls, PortSet, Protocol, Split
-from tests.dataplane.serve.mesh import QUICK, Mesh, Pod, spiffe
+from smi.policy.snapshot import Backend, Grant, Mode, Mtls, PortSet, Split
+from tests.dataplane.serve.mesh import QUICK, Mesh, spiffe
+from tests.dataplane.serve.udp import (
+    CLOCK,
+    KEY,
+    Caller,
+    Pair,
+    app,
+    denials,
+    dropped,
+    grant,
+    listen,
+    reach,
+)
 from tests.dataplane.waiting import until
 
-CLOCK: Address = ("10.96.0.9", 5300)
-KEY = "udp:10.96.0.9:5300"
-CLUSTER = "udp:shop/clock:5300"
-
-
-def app(number: int = 1) -> Address:
-    """Where one socket of the calling app is."""
-    return "10.0.0.1", 40000 + number
-
-
-class Server(asyncio.DatagramProtocol):
-    """Answers `<name> <payload>`, and remembers who asked."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.seen: list[tuple[bytes, Address]] = []
-        self.transport: asyncio.DatagramTransport
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport  # type: ignore[assignment]  # uvloop's inherits from none of asyncio's
-
-    def datagram_received(self, data: bytes, addr: Address) -> None:
-        self.seen.append((data, addr))
-        self.transport.sendto(self.name.encode() + b" " + data, addr)
-
-
-class Caller:
-    """The outbound side of a pod, with what comes back to its app."""
-
-    def __init__(self, pod: Pod, idle: float = 30.0) -> None:
-        self.pod = pod
-        self.back: list[tuple[Address, Address, bytes]] = []
-        running = pod.running
-        self.counters = UdpCounters(pod.telemetry)
-        self.udp = UdpOutbound(
-            running._serving,
-            pod.state,
-            running.router,
-            running._peers,
-            self.counters,
-            frozenset({(pod.ip, 15001)}),
-            self._reply,
-            idle,
-        )
-
-    def _reply(self, source: Address, to: Address, payload: bytes) -> bool:
-        self.back.append((source, to, payload))
-        return True
-
-    def send(self, payload: bytes, number: int = 1, to: Address = CLOCK) -> None:
-        self.udp.received(app(number), to, payload)
-
-    async def answers(self, count: int) -> list[bytes]:
-        await until(lambda: len(self.back) >= count)
-        return [payload for _, _, payload in self.back]
-
 
 @pytest.fixture
-async def servers() -> AsyncIterator[Callable[[str, str], object]]:
-    made: list[asyncio.DatagramTransport] = []
-
-    async def start(host: str, name: str) -> tuple[int, Server]:
-        transport, server = await asyncio.get_running_loop().create_datagram_endpoint(
-            lambda: Server(name), local_addr=(host, 0)
-        )
-        made.append(transport)
-        return int(transport.get_extra_info("sockname")[1]), server
-
-    yield start
-    for transport in made:
-        transport.close()
-
-
-def reach(pod: Pod, splits: tuple[Split, ...] = (), **clusters: tuple[Endpoint, ...]) -> None:
-    """Tell a pod what is behind the clock's address; `clusters` by service name."""
-    destination = Destination("shop/clock", 5300, Protocol.UDP, CLUSTER, splits)
-    resources = {f"destination/{KEY}": encode_destination(destination)}
-    for name, members in clusters.items():
-        resources[f"cluster/udp:shop/{name}:5300"] = encode_cluster(members)
-    pod.apply(resources)
-
-
-def grant(port: int, source: str = "web") -> Grant:
-    return Grant("shop/ask", frozenset({spiffe(source)}), udp=PortSet(ports=frozenset({port})))
-
-
-def dropped(pod: Pod) -> dict[tuple[str, ...], int]:
-    return dict(pod.telemetry.counter("smi_mesh_udp_dropped_total", "", ("direction", "reason")).values)
-
-
-def denials(pod: Pod) -> Counter[str]:
-    values = pod.telemetry.counter("smi_mesh_denials_total", "", ("reason", "id", "target")).values
-    return Counter({labels[0]: count for labels, count in values.items()})
-
-
-class Pair:
-    """web calls clock."""
-
-    def __init__(self, net: Mesh, start: Callable[..., object]) -> None:
-        self.net, self._start = net, start
-
-    async def begin(self, idle: float = 30.0) -> None:
-        web, self.clock = await self.net.pod("web"), self.net.make("clock")
-        self.clock.settings = replace(self.clock.settings, udp_idle_seconds=idle)
-        await self.clock.start()
-        self.net.pods.append(self.clock)
-        self.port, self.server = await self._start(self.clock.ip, "clock")  # type: ignore[misc]  # a fixture's
-        web.admit()
-        self.caller = Caller(web, idle)
-        reach(web, clock=(self.clock.endpoint(self.port),))
-
-
-@pytest.fixture
-async def pair(net: Mesh, servers: Callable[..., object]) -> AsyncIterator[Pair]:
-    made = Pair(net, servers)
+async def pair(net: Mesh) -> Pair:
+    made = Pair(net)
     await made.begin()
-    yield made
-    made.caller.udp.close()
+    return made
 
 
 async def test_flows_keep_apart_and_answers_come_from_the_address_asked(pair: Pair) -> None:
@@ -200,26 +96,30 @@ async def test_permissive_lets_through_and_says_what_it_would_deny(pair: Pair) -
     )
 
 
-async def test_idle_flows_are_forgotten_on_both_sides(net: Mesh, servers: Callable[..., object]) -> None:
-    pair = Pair(net, servers)
-    await pair.begin(idle=0.1)
+async def test_idle_flows_are_forgotten_on_both_sides(net: Mesh) -> None:
+    pair = Pair(net)
+    await pair.begin()
     pair.clock.admit(grant(pair.port))
     pair.caller.send(b"one")
     await pair.caller.answers(1)
-    await until(lambda: len(pair.caller.udp) == len(pair.clock.running.udp.inbound) == 0)
+    tables = pair.caller.udp._flows, pair.clock.running.udp.inbound.flows
+    for table in tables:
+        table.idle = 0.1
+    await until(lambda: not any(map(len, tables)))
+    for table in tables:
+        table.idle = 30.0  # the next one is to be answered, however busy the machine
     pair.caller.send(b"two")
     await pair.caller.answers(2)
     first, second = (source for _, source in pair.server.seen)
     assert first != second, "a new flow has a new socket"
-    pair.caller.udp.close()
 
 
-async def test_a_split_is_exact_per_flow_and_a_flow_stays(net: Mesh, servers: Callable[..., object]) -> None:
+async def test_a_split_is_exact_per_flow_and_a_flow_stays(net: Mesh) -> None:
     web, v1, v2 = [await net.pod(name) for name in ("web", "v1", "v2")]
     caller = Caller(web)
     members = {}
     for pod in (v1, v2):
-        port, _ = await servers(pod.ip, pod.name)  # type: ignore[misc]  # a fixture's
+        port, _ = await listen(net, pod.ip, pod.name)
         pod.admit(grant(port))
         members[pod.name] = (pod.endpoint(port),)
     shares = tuple(
@@ -253,12 +153,12 @@ async def test_nobody_to_send_to_is_a_counted_drop(pair: Pair) -> None:
     assert len(pair.caller.udp) == 0
 
 
-async def test_a_flow_moves_when_its_endpoint_is_gone(pair: Pair, servers: Callable[..., object]) -> None:
+async def test_a_flow_moves_when_its_endpoint_is_gone(pair: Pair) -> None:
     pair.clock.admit(grant(pair.port))
     pair.caller.send(b"one")
     await pair.caller.answers(1)
     other = await pair.net.pod("other")
-    port, _ = await servers(other.ip, "other")  # type: ignore[misc]  # a fixture's
+    port, _ = await listen(pair.net, other.ip, "other")
     other.admit(grant(port))
     reach(pair.caller.pod, clock=(pair.clock.endpoint(pair.port), other.endpoint(port)))
     pair.caller.send(b"two")
@@ -299,9 +199,9 @@ async def test_a_rotation_leaves_flows_alone_and_new_ones_use_the_new_certificat
     assert sources[b"one"] == sources[b"two"]
 
 
-async def test_what_the_mesh_does_not_know_passes_through(net: Mesh, servers: Callable[..., object]) -> None:
+async def test_what_the_mesh_does_not_know_passes_through(net: Mesh) -> None:
     web = await net.pod("web")
-    port, server = await servers("127.0.0.1", "outside")  # type: ignore[misc]  # a fixture's
+    port, server = await listen(net, "127.0.0.1", "outside")
     web.pass_through(f"udp:127.0.0.1:{port}")
     caller = Caller(web)
     caller.send(b"x", to=("127.0.0.1", port))
@@ -311,11 +211,9 @@ async def test_what_the_mesh_does_not_know_passes_through(net: Mesh, servers: Ca
     caller.udp.close()
 
 
-async def test_first_datagrams_wait_for_the_controllers_answer(
-    net: Mesh, servers: Callable[..., object]
-) -> None:
+async def test_first_datagrams_wait_for_the_controllers_answer(net: Mesh) -> None:
     web, clock = await net.pod("web"), await net.pod("clock")
-    port, _ = await servers(clock.ip, "clock")  # type: ignore[misc]  # a fixture's
+    port, _ = await listen(net, clock.ip, "clock")
     clock.admit(grant(port))
     caller = Caller(web)
     for number in range(QUICK.udp_waiting + 2):
@@ -328,10 +226,10 @@ async def test_first_datagrams_wait_for_the_controllers_answer(
     caller.udp.close()
 
 
-async def test_both_tables_are_bounded(net: Mesh, servers: Callable[..., object]) -> None:
+async def test_both_tables_are_bounded(net: Mesh) -> None:
     few = replace(QUICK, udp_flows=4, udp_flows_per_peer=2)
     web, clock = await net.pod("web", limits=few), await net.pod("clock", limits=few)
-    port, server = await servers(clock.ip, "clock")  # type: ignore[misc]  # a fixture's
+    port, server = await listen(net, clock.ip, "clock")
     clock.admit(grant(port))
     caller = Caller(web)
     reach(web, clock=(clock.endpoint(port),))
@@ -342,10 +240,10 @@ async def test_both_tables_are_bounded(net: Mesh, servers: Callable[..., object]
     caller.udp.close()
 
 
-async def test_a_flood_on_one_flow_leaves_the_others_whole(net: Mesh, servers: Callable[..., object]) -> None:
+async def test_a_flood_on_one_flow_leaves_the_others_whole(net: Mesh) -> None:
     """What waits for a connection is shared; here none comes up until all has been sent."""
     net.limits = replace(QUICK, udp_queued=16_384)
-    pair = Pair(net, servers)
+    pair = Pair(net)
     await pair.begin()
     pair.clock.admit(grant(pair.port))
     polite = [b"polite %d" % number for number in range(20)]
@@ -355,12 +253,11 @@ async def test_a_flood_on_one_flow_leaves_the_others_whole(net: Mesh, servers: C
         pair.caller.send(datagram, 2)
     await until(lambda: [payload for payload, _ in pair.server.seen if payload[:6] == b"polite"] == polite)
     assert dropped(pair.caller.pod)["outbound", "queue-full"] > 1900
-    pair.caller.udp.close()
 
 
-async def test_callers_outside_the_mesh(net: Mesh, servers: Callable[..., object]) -> None:
+async def test_callers_outside_the_mesh(net: Mesh) -> None:
     clock = await net.pod("clock")
-    port, server = await servers(clock.ip, "clock")  # type: ignore[misc]  # a fixture's
+    port, server = await listen(net, clock.ip, "clock")
     back: list[tuple[Address, Address, bytes]] = []
     inbound = clock.running.udp.inbound
 
