@@ -219,6 +219,8 @@ def comparable(value: Any) -> Any:
     """
     if isinstance(value, dict):
         result = {key: comparable(item) for key, item in value.items() if key not in VOLATILE}
+        if "managedFields" in value:
+            result["managedFields"] = comparable(of_one_second(value["managedFields"]))
         if result.get("resourceVersion"):
             result["resourceVersion"] = "some"
         if result.get("continue"):
@@ -238,6 +240,18 @@ def comparable(value: Any) -> Any:
     if isinstance(value, list):
         return [comparable(item) for item in value]
     return "g-" if isinstance(value, str) and value.startswith("g-") and len(value) == 7 else value
+
+
+def of_one_second(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """In the order they would have if all were of the same second, as recorded: operation, time, manager.
+    Rows that are out of order stay as they are.
+    """
+
+    def timeless(row: dict[str, Any]) -> tuple[str, ...]:
+        return (row["operation"], row["manager"], row["apiVersion"], row.get("subresource", ""))
+
+    in_order = sorted(rows, key=lambda row: (row["operation"], row["time"], *timeless(row)))
+    return sorted(rows, key=timeless) if rows == in_order else rows
 
 
 def comparable_status(status: dict[str, Any]) -> dict[str, Any]:

@@ -197,14 +197,16 @@ async def test_volumes_are_real_directories_and_follow_their_source(node: Node) 
     env = [
         {"name": "CONFIG", "value": "/etc/config/a"},
         {"name": "TOKEN", "value": "/var/run/secrets/tokens/token"},
+        {"name": "SAID", "value": "/work/said"},
     ]
-    script = 'cat "$CONFIG"; echo; cat "$TOKEN"; echo; until [ "$(cat $CONFIG)" = 2 ]; do sleep 0.05; done'
+    script = 'cat "$CONFIG"; echo; cat "$TOKEN"; echo; : >"$SAID"; until [ "$(cat $CONFIG)" = 2 ]; do sleep 0.05; done'
     obj = pod("p", {"app": "x"}, restartPolicy="Never", volumes=volumes, containers=[
         shell(script, env=env, volumeMounts=mounts)])  # fmt: skip
     created = await node.run(obj)
     await node.wait_phase("p", "Running")
     place = node.pods_dir / created["metadata"]["uid"] / "volumes"
     assert (place / "token" / "labels").read_text() == 'app="x"'
+    await wait_until((place / "work" / "said").exists, "what it read at first is said")
     await node.api.patch("configmaps", "default", "cm", {"data": {"a": "2"}})
     await node.wait_phase("p", "Succeeded")
     assert await node.log("p") == "1\ndefault/default/smi-mesh-ca/p/1\n"
