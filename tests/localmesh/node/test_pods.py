@@ -199,7 +199,8 @@ async def test_volumes_are_real_directories_and_follow_their_source(node: Node) 
         {"name": "TOKEN", "value": "/var/run/secrets/tokens/token"},
         {"name": "SAID", "value": "/work/said"},
     ]
-    script = 'cat "$CONFIG"; echo; cat "$TOKEN"; echo; : >"$SAID"; until [ "$(cat $CONFIG)" = 2 ]; do sleep 0.05; done'
+    say = 'cat "$CONFIG"; echo; cat "$TOKEN"; echo; : >"$SAID"; '
+    script = say + 'until [ "$(cat $CONFIG)" = 2 ]; do sleep 0.05; done'
     obj = pod("p", {"app": "x"}, restartPolicy="Never", volumes=volumes, containers=[
         shell(script, env=env, volumeMounts=mounts)])  # fmt: skip
     created = await node.run(obj)
