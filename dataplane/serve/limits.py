@@ -20,7 +20,7 @@ class Limits:
     request_head: float = 15.0
     """From the first byte of a request's head to its last."""
     pending: float = 15.0
-    """For one of the connections that a Service's circuit breaker allows."""
+    """For one of the connections that a Service's circuit breaker allows, or that are made at a time."""
     connect: float = 3.0
     """TCP connect and TLS handshake with a server together."""
     response: float = 300.0
@@ -45,6 +45,8 @@ class Limits:
     """Requests and connections that wait for that at once; one more fails."""
     tick: float = 0.5
     """Granularity of all the above but `head_start`, `sniff`, `handshake` and `connect`."""
+    connecting: int = 64
+    """Connections to one endpoint in the making; who needs one more waits, or takes one that comes free."""
     pool_size: int = 128
     """Idle connections kept per endpoint."""
     requests_per_endpoint: int = 4096
@@ -69,5 +71,9 @@ class Limits:
     """Bytes of datagrams that wait for one peer's connection; then the oldest of the largest flows go."""
     udp_waiting: int = 64
     """Datagrams of one flow that wait for the controller's answer; then the oldest are dropped."""
+    udp_waiting_bytes: int = 1 << 17
+    """Bytes of these; then the oldest are dropped."""
+    udp_waiting_total: int = 1 << 22
+    """Bytes of all datagrams that wait for the controller; then the oldest of the largest flows go."""
     buffered: int = 65536
     """Bytes taken from a client before its request has somewhere to go."""

@@ -10,9 +10,9 @@ from the address it sent to.
 from __future__ import annotations
 
 import logging
-from collections import deque
 from typing import Final
 
+from dataplane.core.backlog import Backlog
 from dataplane.core.flows import FlowTable
 from dataplane.core.outbound import NoRoute, Plan, Router
 from dataplane.core.outcome import Outcome
@@ -56,6 +56,10 @@ class UdpOutbound:
         self._peers = peers
         self._own = own
         self._flows: FlowTable[_FlowKey, _Flow] = FlowTable(serving.limits.udp_flows, idle)
+        limits = serving.limits
+        self._backlog: Backlog[_Flow] = Backlog(
+            limits.udp_waiting, limits.udp_waiting_bytes, limits.udp_waiting_total
+        )
         self._links: dict[Endpoint, _Link] = {}
         self._open: set[_Link] = set()
         serving.registry.on_tick(self._tick)
@@ -71,8 +75,8 @@ class UdpOutbound:
             if flow is None:
                 return
         flow.used = self.serving.registry.now
-        if flow.waiting is not None:
-            self._wait(flow.waiting, payload)
+        if flow.waiting:
+            self.drop(datagrams.QUEUE_FULL, self._backlog.push(flow, payload))
         elif self._still_holds(flow) or self._route(flow):
             self._send(flow, payload)
 
@@ -103,28 +107,30 @@ class UdpOutbound:
         flow = _Flow(client, to)
         self._flows.add((client, to), flow)
         if self.state.lookup(flow.key) is None:
-            flow.waiting = deque()
-            self.serving.tasks.start("look up UDP", self._look_up(flow, flow.waiting))
+            flow.waiting = True
+            self.serving.tasks.start("look up UDP", self._look_up(flow))
         return flow
 
-    def _wait(self, waiting: deque[bytes], payload: bytes) -> None:
-        if len(waiting) >= self.serving.limits.udp_waiting:
-            waiting.popleft()
-            self.drop(datagrams.QUEUE_FULL)
-        waiting.append(payload)
-
-    async def _look_up(self, flow: _Flow, waiting: deque[bytes]) -> None:
+    async def _look_up(self, flow: _Flow) -> None:
         try:
             await self.state.require(flow.key, self.serving.limits.lookup)
         except NotKnown as unknown:
             _log.warning("datagrams dropped: %s", unknown)
-            self.drop(Outcome.UNKNOWN.reason, len(waiting))
-            self._flows.remove((flow.client, flow.to))
+            self._give_up(flow)
             return
-        flow.waiting = None
-        for payload in waiting:
+        if self._flows.get((flow.client, flow.to)) is not flow:  # it expired first: nobody would end its way
+            self._give_up(flow)
+            return
+        flow.waiting = False
+        for payload in self._backlog.take(flow):
             if self._still_holds(flow) or self._route(flow):
                 self._send(flow, payload)
+
+    def _give_up(self, flow: _Flow) -> None:
+        """Nothing comes of a flow that waits."""
+        self.drop(Outcome.UNKNOWN.reason, len(self._backlog.take(flow)))
+        if self._flows.get((flow.client, flow.to)) is flow:
+            self._forget(flow)
 
     def _send(self, flow: _Flow, payload: bytes) -> None:
         flow.series.out(payload)
@@ -252,8 +258,8 @@ class _Flow:
         self.to = to
         self.key = f"{UDP_KEY}{to[0]}:{to[1]}"
         self.used = 0.0
-        self.waiting: deque[bytes] | None = None
-        """Datagrams that wait for the controller's answer; None once there is one."""
+        self.waiting = False
+        """Its datagrams wait for the controller's answer."""
         self.plan: Plan | None = None
         self.target: Target | None = None
         self.cluster: Cluster = ()

@@ -11,10 +11,12 @@ import pytest
 
 from dataplane.serve.datagrams import packet
 from dataplane.serve.sockets import Address
-from smi.policy.snapshot import Backend, Grant, Mode, Mtls, PortSet, Split
+from smi.policy.codec import encode_destination
+from smi.policy.snapshot import Backend, Destination, Grant, Mode, Mtls, PortSet, Protocol, Split
 from tests.dataplane.serve.mesh import QUICK, Mesh, spiffe
 from tests.dataplane.serve.udp import (
     CLOCK,
+    CLUSTER,
     KEY,
     Caller,
     Pair,
@@ -224,6 +226,39 @@ async def test_first_datagrams_wait_for_the_controllers_answer(net: Mesh) -> Non
     answers = await caller.answers(QUICK.udp_waiting)
     assert answers[0] == b"clock 2"
     caller.udp.close()
+
+
+async def test_what_waits_for_the_controller_is_bounded_in_bytes(net: Mesh) -> None:
+    """Of one flow, and of all: many flows with few large datagrams are much, too."""
+    web = await net.pod("web")
+    caller = Caller(web)
+    large = bytes(65_000)
+    for _ in range(3):
+        caller.send(large, 1)
+    assert dropped(web) == {("outbound", "queue-full"): 1}
+    caller.send(b"small", 2)
+    for number in range(3, 200):
+        caller.send(large, number)
+    most = QUICK.udp_waiting_total // len(large)
+    assert 200 - most <= dropped(web)["outbound", "queue-full"] < 200
+    assert caller.udp._backlog.size <= QUICK.udp_waiting_total
+    small = next(flow for flow in caller.udp._flows if flow.client == app(2))
+    assert list(caller.udp._backlog.take(small)) == [b"small"]
+    caller.udp.close()
+
+
+async def test_a_flow_that_expires_while_it_waits_gets_no_way(pair: Pair) -> None:
+    other: Address = ("10.96.0.10", 5300)
+    web, udp = pair.caller.pod, pair.caller.udp
+    pair.caller.send(b"x", to=other)
+    key = f"udp:{other[0]}:{other[1]}"
+    await until(lambda: key in web.state.subscriptions)
+    udp._flows.idle = 0.0
+    await until(lambda: len(udp) == 0)
+    web.apply({f"destination/{key}": encode_destination(Destination("shop/o", 5300, Protocol.UDP, CLUSTER))})
+    await until(lambda: dropped(web) == {("outbound", "destination-not-known"): 1})
+    assert not udp._open
+    assert not any(load.active for load in web.loads())
 
 
 async def test_both_tables_are_bounded(net: Mesh) -> None:
