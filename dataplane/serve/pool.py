@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from dataplane.core.balance import Load
 from dataplane.core.outbound import Plan
 from dataplane.core.outcome import Outcome
-from dataplane.serve.connecting import ConnectFailed, MakeProtocol, Opener
+from dataplane.serve.connecting import ConnectFailed, Line, MakeProtocol, Opener
 from dataplane.serve.handshakes import Expired, Handshakes, Place, Sessions
 from dataplane.serve.http2_client import Trunk
 from dataplane.serve.http_client import Upstream
@@ -50,7 +50,17 @@ class Contexts(Protocol):
 class Lane:
     """The HTTP connections to one server. Made by `Peers` and `App` only, who ask for leave."""
 
-    __slots__ = ("_generation", "_idle", "_opener", "_registry", "_size", "idle_seconds", "opened", "trunk")
+    __slots__ = (
+        "_generation",
+        "_idle",
+        "_line",
+        "_opener",
+        "_registry",
+        "_size",
+        "idle_seconds",
+        "opened",
+        "trunk",
+    )
 
     def __init__(
         self,
@@ -60,9 +70,12 @@ class Lane:
         idle_seconds: float,
         size: int,
         trunk: Trunk,
+        line: Line[Upstream] | None = None,
     ) -> None:
+        """`size`: idle connections kept. `line`: bounds how many are made at a time."""
         self.trunk = trunk
         """The connections that speak HTTP/2."""
+        self._line = line
         self._opener = opener
         self._registry = registry
         self._generation = generation
@@ -80,7 +93,7 @@ class Lane:
     @property
     def unused(self) -> bool:
         """Nothing would be lost with it."""
-        return not self._idle and not self.trunk.links
+        return not self._idle and not self.trunk.links and (self._line is None or self._line.empty)
 
     def take(self) -> Upstream | None:
         """An idle connection, or None. One that was opened before a rotation is closed instead."""
@@ -94,14 +107,26 @@ class Lane:
         return None
 
     async def open(self) -> Upstream:
-        """A new connection. Raises ConnectFailed."""
+        """A new connection, or one that came back while many were being made. Raises ConnectFailed."""
+        if self._line is None:
+            return await self._open()
+        while True:
+            upstream = await self._line.get(self._open)
+            if not upstream.transport.is_closing():  # since it was handed over
+                return upstream
+
+    async def _open(self) -> Upstream:
         upstream = Upstream(self, None if self._generation is None else self._generation())
         await self._opener(lambda: upstream.protocol)
+        if upstream.transport.is_closing():  # nobody would tell the exchange, which comes too late
+            raise ConnectFailed(Outcome.CONNECT_FAILED, "the server closed the connection at once")
         self.opened += 1
         return upstream
 
     def give_back(self, upstream: Upstream) -> None:
         """An exchange is over and the connection can carry another."""
+        if self._line is not None and self._line.waiting and self._handed_on(self._line, upstream):
+            return
         if len(self._idle) >= self._size:
             upstream.transport.close()
             return
@@ -109,6 +134,15 @@ class Lane:
         self._idle[upstream] = None
         if upstream.paused:
             upstream.resume_reading()  # so that its end is noticed
+
+    def _handed_on(self, line: Line[Upstream], upstream: Upstream) -> bool:
+        """Whether somebody who waits for a connection has got this one."""
+        generation = self._generation
+        if upstream.transport.is_closing() or not (generation is None or upstream.generation is generation()):
+            return False
+        if upstream.paused:
+            upstream.resume_reading()
+        return line.give(upstream)
 
     def forget(self, upstream: Upstream) -> None:
         """It is gone, or no longer ours. Harmless for one that is not idle."""
@@ -154,6 +188,7 @@ class Peers:
         self._limits = limits
         self._registry = registry
         self._lanes: dict[Endpoint, Lane] = {}
+        self._lines: dict[Endpoint, Line[asyncio.Transport]] = {}  # of opaque connections in the making
         registry.on_tick(self._sweep)
 
     def lane(self, plan: Plan) -> Lane:
@@ -169,7 +204,16 @@ class Peers:
         endpoint = plan.endpoint
         if endpoint.identity is None:
             return await _connect_plain(endpoint.ip, endpoint.port, make, self._limits.connect)
-        return await self._connect_mesh(endpoint, self._contexts.client_tcp_context, make)
+        line = self._lines.get(endpoint)
+        if line is None:
+            line = self._lines[endpoint] = Line(self._limits.connecting, self._limits.pending)
+        try:
+            return await line.get(
+                lambda: self._connect_mesh(endpoint, self._contexts.client_tcp_context, make)
+            )
+        finally:
+            if line.empty:
+                self._lines.pop(endpoint, None)
 
     @property
     def udp_context(self) -> ssl.SSLContext:
@@ -206,11 +250,12 @@ class Peers:
             return await self._connect_mesh(endpoint, contexts.client_http2_context, make)
 
         registry, idle, size = self._registry, limits.pool_idle, limits.pool_size
+        line: Line[Upstream] = Line(limits.connecting, limits.pending)
         if endpoint.identity is None:
             trunk = Trunk(plain, _never_rotated, registry, mesh=False)
-            return Lane(plain, None, registry, idle, size, trunk)
+            return Lane(plain, None, registry, idle, size, trunk, line)
         trunk = Trunk(mesh_http2, lambda: contexts.client_http2_context, registry, mesh=True)
-        return Lane(mesh, lambda: contexts.client_context, registry, idle, size, trunk)
+        return Lane(mesh, lambda: contexts.client_context, registry, idle, size, trunk, line)
 
     async def _connect_mesh(
         self, endpoint: Endpoint, context: ssl.SSLContext, make: MakeProtocol
@@ -342,6 +387,7 @@ class App:
                 limits.app_idle,
                 limits.pool_size,
                 Trunk(plain, _never_rotated, self._registry, mesh=False),
+                Line(limits.connecting, limits.pending),
             )
         return lane
 
