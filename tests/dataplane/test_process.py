@@ -19,6 +19,20 @@ def test_glibc_takes_the_thresholds() -> None:
     assert done.stdout.strip() == "True"
 
 
+def test_an_idle_sidecar_has_no_regular_expression_engine() -> None:
+    # RE2 and the C++ library are 2.5 MB that only patterns need (docs/performance.md, "Memory at rest").
+    code = (
+        "import sys, dataplane.main, smi.policy.regex as regex\n"
+        "before = 're2' in sys.modules\n"
+        "regex.check_pattern('/a.*', 'here')\n"
+        "print(before, 're2' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout.split() == ["False", "True"]
+
+
 def test_resident_memory_is_read() -> None:
     assert 5e6 < resident_bytes() < 5e9
 
