@@ -42,10 +42,11 @@ class Authority:
         return self._root.public_bytes(serialization.Encoding.PEM).decode()
 
     def sign(self, request: str, uri: str, names: Sequence[str]) -> tuple[str, str]:
-        """Sign a PEM request; (PEM certificate, RFC 3339 end of validity)."""
+        """Sign a PEM request; (PEM chain as the controller answers it, RFC 3339 end of validity)."""
         key = x509.load_pem_x509_csr(request.encode()).public_key()
         assert isinstance(key, ec.EllipticCurvePublicKey)
-        return self._leaf(key, uri, names)
+        certificate, end = self._leaf(key, uri, names)
+        return certificate + self.bundle, end
 
     def issue(self, folder: Path, name: str, uri: str, names: Sequence[str] = ()) -> Files:
         """A fresh key and certificate in files."""

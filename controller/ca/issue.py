@@ -50,7 +50,11 @@ class Issuer:
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """An issued certificate with the chain up to, not including, the root."""
+    """An issued certificate with what is sent behind it: the intermediates, or the root that signed it.
+
+    A root need not be sent (RFC 8446 §4.4.2). But where nothing follows the leaf, OpenSSL looks for the
+    chain in the trust store, verifies it and sends the root nevertheless: 80 µs of every full handshake.
+    """
 
     chain_pem: str
     not_after: datetime
@@ -147,7 +151,8 @@ def issue(issuer: Issuer, key: ec.EllipticCurvePublicKey, names: Names, validity
         .add_extension(x509.SubjectAlternativeName(alternative), critical=True)
     )
     certificate = builder.sign(issuer.key, hashes.SHA256())
-    return Leaf(pem((certificate, *issuer.chain)), certificate.not_valid_after_utc)
+    chain = issuer.chain or (issuer.certificate,)
+    return Leaf(pem((certificate, *chain)), certificate.not_valid_after_utc)
 
 
 def issue_pair(issuer: Issuer, names: Names, validity: Validity) -> KeyPair:

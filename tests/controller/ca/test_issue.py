@@ -46,6 +46,12 @@ def test_openssl_verifies_a_leaf_strictly(root: Issuer, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
 
 
+def test_the_root_follows_a_leaf_that_it_signed(root: Issuer) -> None:
+    # Else OpenSSL searches and verifies its own chain in every handshake; see Leaf.
+    pair = issue_pair(root, NAMES, Validity(NOW, NOW + HOUR))
+    assert x509.load_pem_x509_certificates(pair.leaf.chain_pem.encode())[1:] == [root.certificate]
+
+
 def test_a_leaf_is_a_spiffe_svid(root: Issuer) -> None:
     pair = issue_pair(root, NAMES, Validity(NOW, NOW + HOUR))
     leaf = x509.load_pem_x509_certificate(pair.leaf.chain_pem.encode())
