@@ -17,8 +17,13 @@ MAX_CHUNK_LINE: Final = 256
 """Longest chunk-size line with its extensions, in bytes."""
 MAX_TRAILERS: Final = 8192
 """All trailer fields of one message together, in bytes."""
-_CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[\t\x20-\x7e\x80-\xff]*)?\r\n")
-_TRAILER: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[\t\x20-\x7e\x80-\xff]*\r\n")
+_TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+_TEXT: Final = rb"[\t\x20-\x7e\x80-\xff]"
+_QUOTED: Final = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\' + _TEXT + rb')*+"'
+_EXTENSIONS: Final = rb"(?:;" + _TOKEN + rb"(?:=(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?+)*+"
+"""RFC 9112 §7.1.1, without the white space that "bad" senders put in."""
+_CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})" + _EXTENSIONS + rb"\r\n")
+_TRAILER: Final = re.compile(rb"(" + _TOKEN + rb"):" + _TEXT + rb"*\r\n")
 _NEVER_A_TRAILER: Final = frozenset(
     {b"connection", b"content-length", b"host", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
     | {b"authorization", b"cookie", b"set-cookie", b"x-forwarded-client-cert"}
@@ -30,6 +35,15 @@ Nor with underscores: to servers that pass fields on as variables (CGI, WSGI) th
 
 _SIZE, _DATA, _DATA_END, _TRAILERS = range(4)  # what a chunked body goes on with
 _LONGEST: Final = {_SIZE: MAX_CHUNK_LINE, _DATA_END: 2, _TRAILERS: MAX_TRAILERS}
+_BEGINNING: Final = {
+    _SIZE: re.compile(rb"[0-9A-Fa-f]{1,15}(?:;" + _TEXT + rb"*+)?+\r?"),
+    _DATA_END: re.compile(rb"\r"),
+    _TRAILERS: re.compile(rb"(?:" + _TOKEN + rb"(?::" + _TEXT + rb"*+)?+)?+\r?"),
+}
+"""What the part of a line that has arrived must be like, as it goes on before its end is known.
+
+No line's end is among it, and nothing that is one to servers which take a lone CR for it.
+"""
 
 
 class Length:
@@ -110,8 +124,8 @@ class Chunked:
         if len(line) > _LONGEST[self._step]:
             raise BadMessage("a line of the chunked coding is too long")
         if not end:
-            if self._step == _DATA_END and line != b"\r":
-                raise BadMessage("a chunk does not end where its size says")
+            if _BEGINNING[self._step].fullmatch(line) is None:
+                raise BadMessage("a line of the chunked coding is not well-formed")
             self._line = line
             return len(data)
         self._line = b""

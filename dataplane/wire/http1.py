@@ -103,6 +103,10 @@ _NOTED_WITH_TRACE: Final = _noting([REQUEST_ID, *TRACE_FIELDS])
 _LENGTH, _KEEP_ALIVE, _STAYS = 1, 2, 3
 _NEVER_NOMINATED: Final = _MANAGED | {b"close"}
 _H2C: Final = b"h2c"
+_SWITCH: Final = b"connection: upgrade\r\nupgrade: "
+_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
+_NEVER_FRAMED: Final = frozenset({*range(100, 200), 204, 304})
+"""Statuses of answers without a body, whatever their fields say (RFC 9112 §6.3, rule 1)."""
 _FEW_FIELDS: Final = 4 * MAX_FIELDS
 """A head of no more bytes has no more than MAX_FIELDS: a line is four bytes at least."""
 
@@ -371,14 +375,28 @@ def find_response(data: bytes) -> ResponseHead | None:
         elif form != _STAYS:  # more than a plain length and keep-alive
             _note(head, low, _NOTED.search(low), 0)
             head.verbatim = head.minor > 0 and not head.own and len(head.lines) == len(lines)
-            return head
-    if length:
-        head.content_length = int(length)
-    if stop:
-        head.lines = lines[:start] + lines[stop:]
+            break
     else:
-        head.verbatim = head.minor > 0
+        if length:
+            head.content_length = int(length)
+        if stop:
+            head.lines = lines[:start] + lines[stop:]
+        else:
+            head.verbatim = head.minor > 0
+    if head.content_length is not None and head.status in _NEVER_FRAMED:
+        _unframe(head)
     return head
+
+
+def _unframe(head: ResponseHead) -> None:
+    """Have an answer that has no body say nothing about one: some clients wait for it (RFC 9110 §8.6)."""
+    if head.status == 304 and head.content_length != -1:
+        return  # what the length of the content would have been
+    head.content_length = None
+    head.lines = _without(head.lines, _FRAMING)
+    switch = head.framing.find(_SWITCH)
+    head.framing = head.framing[switch:] if switch >= 0 else b""
+    head.verbatim = False
 
 
 def _note(head: RequestHead | ResponseHead, low: bytes, noted: re.Match[bytes] | None, lengths: int) -> int:
@@ -590,6 +608,10 @@ def _settle_request(head: RequestHead, lengths: int) -> None:
         _settle_connection(head)
         if head.identified:
             head.identified = b"\n" + REQUEST_ID + b":" in head.lines.lower()  # it may have been nominated
+        if head.content_length:
+            # Some servers take the body for the new protocol's first bytes, or for another request. To
+            # ignore an upgrade is always allowed (RFC 9110 §7.8); none that is in use has a body.
+            head.upgrade = None
     if head.te_trailers:  # RFC 9110 §10.1.4: nominated
         head.framing += b"te: trailers\r\nconnection: te"
         head.framing += (
@@ -605,16 +627,17 @@ def _settle_response(head: ResponseHead, lengths: int) -> None:
     for name, value in head.managed:
         if name == b"transfer-encoding":
             coded += 1
-            if head.minor == 0 or _tokens(value)[-1:] != [b"chunked"] or coded + lengths > 1:
+            if head.minor == 0 or value.lower() != b"chunked" or coded + lengths > 1:
+                # Nobody was asked for another coding, as no such `te` is passed on; few clients know any.
                 raise BadMessage("the length of the response is ambiguous")
             head.content_length = -1
-            head.framing = b"transfer-encoding: " + value + b"\r\n"
+            head.framing = b"transfer-encoding: chunked\r\n"
         elif name == b"connection":
             connected = True
     if connected:
         _settle_connection(head)
         if head.upgrade is not None and head.status == 101:
-            head.framing += b"connection: upgrade\r\nupgrade: " + head.upgrade + b"\r\n"
+            head.framing += _SWITCH + head.upgrade + b"\r\n"
 
 
 def _settle_connection(head: RequestHead | ResponseHead) -> None:

@@ -78,6 +78,16 @@ def test_until_close_takes_everything() -> None:
         b"1\r\na\n",
         b"1\r\naXX",
         b"0\r\n\n",
+        b"1;\r\na\r\n",
+        b"1;a=\r\na\r\n",
+        b"1;=b\r\na\r\n",
+        b"1; a\r\na\r\n",
+        b"1;a =b\r\na\r\n",
+        b"1;a;\r\na\r\n",
+        b'1;a="b\r\na\r\n',
+        b'1;a="b"c\r\na\r\n',
+        b'1;a="\\"\r\na\r\n',
+        b"1;a\x80\r\na\r\n",
         b"0\r\nno colon\r\n\r\n",
         b"0\r\n folded: 1\r\n\r\n",
         b"0\r\nA : 1\r\n\r\n",
@@ -97,6 +107,44 @@ def test_broken_coding_is_refused(data: bytes, step: int) -> None:
     with pytest.raises(BadMessage):  # noqa: PT012 - which piece breaks it does not matter
         for at in range(0, len(data), step):
             body.take(data[at : at + step])
+
+
+@pytest.mark.parametrize(
+    "extension", [b";a", b";a=b", b";a=b;c", b';a="b;c"', b';a="";b', b';a="\\"\t\xff"', b";a;b;c=d"]
+)
+@pytest.mark.parametrize("step", [1, 1 << 20])
+def test_extensions(extension: bytes, step: int) -> None:
+    body = Chunked(decode=True)
+    data = b"2" + extension + b"\r\nab\r\n0" + extension + b"\r\n\r\n"
+    for at in range(0, len(data), step):
+        body.take(data[at : at + step])
+    assert body.done
+    assert body.decoded() == b"ab"
+
+
+SMUGGLED = b"GET /b HTTP/1.1\r\rHost: b\r\r"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"0\r\r" + SMUGGLED,
+        b"0;a\r\r" + SMUGGLED,
+        b"0\r\n\r\r" + SMUGGLED,
+        b"0\r\nA: b\r\r" + SMUGGLED,
+        b"1\ra",
+        b"0\r\nA:\0",
+        b"0\r\nA b",
+        b"0\r\n:",
+        b"x",
+        b"1 ",
+        b"1\r\naX",
+    ],
+)
+def test_a_line_is_not_passed_on_before_it_is_known_to_be_one(data: bytes) -> None:
+    """What has arrived of a line goes on at once: no part of it may be a line's end to anybody."""
+    with pytest.raises(BadMessage):
+        Chunked().take(data)
 
 
 @given(st.binary(max_size=60))

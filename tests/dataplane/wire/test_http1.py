@@ -171,6 +171,15 @@ def test_upgrade_is_passed_on_but_for_h2c(connection: str, upgrade: str, expecte
     assert b"settings" not in written
 
 
+@pytest.mark.parametrize("framing", ["Content-Length: 3", "Content-Length:3", "Transfer-Encoding: chunked"])
+def test_upgrade_of_a_request_with_a_body_is_not_passed_on(framing: str) -> None:
+    """Servers on llhttp's Python binding take the body for what follows the upgrade."""
+    head = parse_request(request("Connection: upgrade, te", "Upgrade: websocket", "TE: trailers", framing))
+    assert head.upgrade is None
+    assert b"upgrade" not in write_request(head, b"").lower()
+    assert b"connection: te\r\n" in write_request(head, b"")
+
+
 def test_fields_can_be_added_and_dropped() -> None:
     head = parse_request(request("X-Spoof: 1", "X-SPOOF: 2"))
     written = write_request(head, b"x-spoof: mine\r\n", frozenset({b"x-spoof"}))
@@ -218,7 +227,7 @@ def test_a_length_is_written_plainly(text: str) -> None:
         (["Content-Length: 0"], b"GET", "HTTP/1.1 200 OK", type(None)),
         ([], b"GET", "HTTP/1.1 204 No Content", type(None)),
         (["Transfer-Encoding: chunked"], b"GET", "HTTP/1.1 200 OK", Chunked),
-        (["Transfer-Encoding: gzip, chunked"], b"GET", "HTTP/1.1 200 OK", Chunked),
+        (["Transfer-Encoding: Chunked "], b"GET", "HTTP/1.1 200 OK", Chunked),
         ([], b"GET", "HTTP/1.1 200 OK", UntilClose),
         ([], b"GET", "HTTP/1.0 200 OK", UntilClose),
     ],
@@ -235,6 +244,10 @@ def test_response_framing(fields: list[str], method: bytes, line: str, framing: 
         response("Content-Length: 3", "Content-Length:3"),
         response("Transfer-Encoding: chunked", "Content-Length:3"),
         response("Transfer-Encoding: chunked, gzip"),
+        response("Transfer-Encoding: gzip, chunked"),
+        response("Transfer-Encoding: chunked, chunked"),
+        response("Transfer-Encoding: ,chunked"),
+        response("Transfer-Encoding: \xa0,chunked"),
         response("Transfer-Encoding: chunked", line="HTTP/1.0 200 OK"),
         response("A : b"),
         response(line="HTTP/1.1 99 Odd"),
@@ -247,6 +260,26 @@ def test_response_framing(fields: list[str], method: bytes, line: str, framing: 
 def test_ambiguous_responses_are_refused(block: bytes) -> None:
     with pytest.raises(BadMessage):
         parse_response(block)
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 3", "Content-Length:3", "Transfer-Encoding: chunked"])
+@pytest.mark.parametrize("status", [100, 103, 199, 204, 304])
+def test_an_answer_without_a_body_says_nothing_about_one(status: int, framing: str) -> None:
+    """RFC 9110 §8.6; llhttp waits for the body of a 103, Python's http.client for the chunks of a 204."""
+    head = parse_response(response("A: b", framing, "C: d", line=f"HTTP/1.1 {status} x"))
+    written = write_response(head)
+    if status == 304 and framing.startswith("Content"):
+        assert b"\r\ncontent-length:" in written.lower()  # of what there is
+        return
+    assert not head.verbatim
+    assert written == b"HTTP/1.1 %d x\r\nA: b\r\nC: d\r\n\r\n" % status
+    assert head.body(b"GET") is None
+
+
+def test_switching_says_nothing_about_a_body() -> None:
+    lines = ("Connection: upgrade", "Upgrade: a", "Content-Length: 3")
+    written = write_response(parse_response(response(*lines, line="HTTP/1.1 101 x")))
+    assert written == b"HTTP/1.1 101 x\r\nconnection: upgrade\r\nupgrade: a\r\n\r\n"
 
 
 def test_response_is_written_in_our_version() -> None:
