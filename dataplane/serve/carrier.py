@@ -13,7 +13,8 @@ from typing import Final
 
 from dataplane.core.shares import keep
 from dataplane.serve.datagrams import BAD_FRAME, QUEUE_FULL
-from dataplane.serve.sockets import reset, stream
+from dataplane.serve.limits import Limits
+from dataplane.serve.sockets import must_be_read, reset, stream
 from dataplane.wire.datagrams import Decoder, Frame, encode, encode_end
 from dataplane.wire.errors import BadMessage
 
@@ -26,12 +27,12 @@ OnDropped = Callable[[str, int], None]
 
 
 class Carrier(asyncio.Protocol):
-    """`limit`: bytes that may wait. `on_lost` is called once, when the connection is gone."""
+    """`on_lost` is called once, when the connection is gone."""
 
     __slots__ = (
         "_bytes",
         "_decoder",
-        "_limit",
+        "_limits",
         "_loop",
         "_lost",
         "_on_dropped",
@@ -43,8 +44,8 @@ class Carrier(asyncio.Protocol):
         "_transport",
     )
 
-    def __init__(self, limit: int, on_frame: OnFrame, on_lost: OnLost, on_dropped: OnDropped) -> None:
-        self._limit = limit
+    def __init__(self, limits: Limits, on_frame: OnFrame, on_lost: OnLost, on_dropped: OnDropped) -> None:
+        self._limits = limits
         self._on_frame = on_frame
         self._on_lost = on_lost
         self._on_dropped = on_dropped
@@ -83,6 +84,7 @@ class Carrier(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = stream(transport)
+        must_be_read(transport, self._limits.udp_unread)
         self._transport.set_write_buffer_limits(_HIGH_WATER)
         self._flush()
 
@@ -122,7 +124,7 @@ class Carrier(asyncio.Protocol):
             return
         self._queue.append((flow, frame))
         self._bytes += len(frame)
-        if self._bytes > self._limit:
+        if self._bytes > self._limits.udp_queued:
             if self._open:
                 self._flush()
             else:
@@ -146,7 +148,7 @@ class Carrier(asyncio.Protocol):
     def _shorten(self) -> None:
         """Make room for a while: going through the queue costs in proportion to it."""
         before = len(self._queue)
-        self._queue = keep(self._queue, self._limit * 3 // 4)
+        self._queue = keep(self._queue, self._limits.udp_queued * 3 // 4)
         self._bytes = sum(len(frame) for _, frame in self._queue)
         self._on_dropped(QUEUE_FULL, before - len(self._queue))
 

@@ -467,7 +467,7 @@ class Downstream(Exchange):
             self._trace(way.series, way, 101, "", perf_counter(), 0, 0)
         self._way = self._upstream = None
         way.load.active -= 1
-        tunnel = Tunnel(self._serving.registry, self._serving.limits.tunnel_idle, _not_counted)
+        tunnel = Tunnel(self._serving.registry, self._serving.limits, _not_counted)
         tunnel.weigh_on(way.load)
         early, transport = self._inbox.rest(), self._leave()
         tunnel.client.adopt(transport, early)

@@ -205,7 +205,7 @@ class Inbound:
                 tunnel.drop()
             reset(transport)
             return
-        called = tunnel or Tunnel(self.serving.registry, self.serving.limits.tunnel_idle, tally.closed)
+        called = tunnel or Tunnel(self.serving.registry, self.serving.limits, tally.closed)
         if protocols(self.state.inbound).get(port) is Protocol.TCP:
             called.client.adopt(transport, data)
         else:
@@ -349,7 +349,7 @@ class _Sides:
             return None
         self._tally = inbound.tally(None, self._port)
         serving = inbound.serving
-        tunnel = Tunnel(serving.registry, serving.limits.tunnel_idle, self._tally.closed, heard)
+        tunnel = Tunnel(serving.registry, serving.limits, self._tally.closed, heard)
         inbound.connect(tunnel, verdict, self._port)
         return tunnel
 

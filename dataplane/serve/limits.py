@@ -31,6 +31,14 @@ class Limits:
     """Between requests on a client's connection; longer than any pool's, so that the client closes first."""
     tunnel_idle: float = 3600.0
     """Without a byte in either direction on an opaque connection."""
+    keepalive: int = 60
+    """Without a word of a peer, before its host is asked whether it is there (TCP keepalive, RFC 9293)."""
+    keepalive_interval: int = 15
+    """Between two such questions."""
+    keepalive_probes: int = 4
+    """Questions without an answer after which the peer is gone."""
+    unanswered: float = 180.0
+    """For the acknowledgement of bytes of an opaque connection, or of probes of a closed window."""
     pool_idle: float = 60.0
     """An idle pooled connection to a peer proxy or another server."""
     app_idle: float = 4.0
@@ -69,6 +77,8 @@ class Limits:
     """Of these, the ones of one peer to one port."""
     udp_queued: int = 1 << 18
     """Bytes of datagrams that wait for one peer's connection; then the oldest of the largest flows go."""
+    udp_unread: float = 30.0
+    """For a peer to take datagrams that were sent to it; then its connection is given up."""
     udp_waiting: int = 64
     """Datagrams of one flow that wait for the controller's answer; then the oldest are dropped."""
     udp_waiting_bytes: int = 1 << 17

@@ -26,7 +26,7 @@ from dataplane.serve.outbound import Outbound
 from dataplane.serve.pool import App, Contexts, Peers
 from dataplane.serve.pressure import Pressure
 from dataplane.serve.registry import Registry
-from dataplane.serve.sockets import Original, original_destination
+from dataplane.serve.sockets import Original, keep_alive, original_destination
 from dataplane.serve.udp_inbound import UdpInbound
 from dataplane.serve.udp_outbound import UdpOutbound
 from dataplane.serve.udp_series import UdpCommon, UdpCounters
@@ -145,7 +145,7 @@ async def start(
     servers: list[asyncio.Server] = []
     try:
         for factory, port in wanted:
-            sock = _bind(settings.bind, port, shared=settings.workers > 1)
+            sock = _bind(settings.bind, port, limits, shared=settings.workers > 1)
             answer = port != settings.mesh_port  # peer proxies try elsewhere
             accept = pressure.guard(factory, telemetry, answer=answer)
             servers.append(await loop.create_server(accept, sock=sock, backlog=BACKLOG))
@@ -213,7 +213,7 @@ class Udp:
             self._replies.close()
 
 
-def _bind(host: str, port: int, *, shared: bool) -> socket.socket:
+def _bind(host: str, port: int, limits: Limits, *, shared: bool) -> socket.socket:
     """A listening socket's beginnings. Raises OSError that names the address.
 
     `shared`: with the other workers, among whom the kernel shares connections out.
@@ -224,6 +224,7 @@ def _bind(host: str, port: int, *, shared: bool) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        keep_alive(sock, limits)
         sock.setblocking(False)
         sock.bind((host, port))
     except OSError as error:

@@ -150,7 +150,7 @@ class Outbound:
             reset(transport)
             return
         tally = self.tally(plan).begin()
-        tunnel = Tunnel(self.serving.registry, self.serving.limits.tunnel_idle, tally.closed)
+        tunnel = Tunnel(self.serving.registry, self.serving.limits, tally.closed)
         self.join(transport, to, target, data, tunnel)
         self.connect(tunnel, plan, to)
 
@@ -376,9 +376,7 @@ class _Sides:
         if isinstance(plan, NoRoute):
             return None
         self._tally = outbound.tally(plan)
-        tunnel = Tunnel(
-            outbound.serving.registry, outbound.serving.limits.tunnel_idle, self._tally.closed, heard
-        )
+        tunnel = Tunnel(outbound.serving.registry, outbound.serving.limits, self._tally.closed, heard)
         outbound.connect(tunnel, plan, self._to)
         return tunnel
 

@@ -21,6 +21,7 @@ from dataplane.serve.http2_client import Trunk
 from dataplane.serve.http_client import Upstream
 from dataplane.serve.limits import Limits
 from dataplane.serve.registry import Registry
+from dataplane.serve.sockets import watch
 from dataplane.serve.tls import TlsLayer
 from dataplane.wire.authority import mesh_sni
 from smi.policy.access import Permit
@@ -203,7 +204,7 @@ class Peers:
         """An opaque connection to the endpoint of `plan`. Raises ConnectFailed."""
         endpoint = plan.endpoint
         if endpoint.identity is None:
-            return await _connect_plain(endpoint.ip, endpoint.port, make, self._limits.connect)
+            return await _connect_plain(endpoint.ip, endpoint.port, make, self._limits)
         line = self._lines.get(endpoint)
         if line is None:
             line = self._lines[endpoint] = Line(self._limits.connecting, self._limits.pending)
@@ -244,7 +245,7 @@ class Peers:
             return await self._connect_mesh(endpoint, contexts.client_context, make)
 
         async def plain(make: MakeProtocol) -> asyncio.Transport:
-            return await _connect_plain(endpoint.ip, endpoint.port, make, limits.connect)
+            return await _connect_plain(endpoint.ip, endpoint.port, make, limits)
 
         async def mesh_http2(make: MakeProtocol) -> asyncio.Transport:
             return await self._connect_mesh(endpoint, contexts.client_http2_context, make)
@@ -280,7 +281,8 @@ class Peers:
 
         try:
             async with asyncio.timeout(seconds):
-                await loop.create_connection(layer, endpoint.ip, port)
+                raw, _ = await loop.create_connection(layer, endpoint.ip, port)
+                watch(raw, self._limits)
                 return await handshake.result()
         except TimeoutError:
             raise ConnectFailed(Outcome.CONNECT_TIMEOUT, f"{where} did not answer in {seconds:g} s") from None
@@ -378,7 +380,7 @@ class App:
             host, limits = self.host, self._limits
 
             async def plain(make: MakeProtocol) -> asyncio.Transport:
-                return await _connect_plain(host, port, make, limits.connect)
+                return await _connect_plain(host, port, make, limits)
 
             lane = self._lanes[port] = Lane(
                 plain,
@@ -393,7 +395,7 @@ class App:
 
     async def connect(self, _permit: Permit, port: int, make: MakeProtocol) -> asyncio.Transport:
         """An opaque connection to the app's `port`. Raises ConnectFailed."""
-        return await _connect_plain(self.host, port, make, self._limits.connect)
+        return await _connect_plain(self.host, port, make, self._limits)
 
     def close(self) -> None:
         for lane in self._lanes.values():
@@ -419,15 +421,16 @@ def _trust(load: Load) -> None:
     load.suspect = False
 
 
-async def _connect_plain(host: str, port: int, make: MakeProtocol, seconds: float) -> asyncio.Transport:
+async def _connect_plain(host: str, port: int, make: MakeProtocol, limits: Limits) -> asyncio.Transport:
     loop = asyncio.get_running_loop()
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(limits.connect):
             transport, _ = await loop.create_connection(make, host, port)
     except TimeoutError:
         raise ConnectFailed(
-            Outcome.CONNECT_TIMEOUT, f"{host}:{port} did not answer in {seconds:g} s"
+            Outcome.CONNECT_TIMEOUT, f"{host}:{port} did not answer in {limits.connect:g} s"
         ) from None
     except (OSError, UnicodeError) as error:  # UnicodeError: a name that IDNA cannot encode
         raise ConnectFailed(Outcome.CONNECT_FAILED, f"{host}:{port}: {error}") from error
+    watch(transport, limits)
     return transport

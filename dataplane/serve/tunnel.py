@@ -8,13 +8,15 @@ the other: the end of a stream is never made up.
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Callable
 from time import perf_counter
 from typing import Final, Self
 
 from dataplane.core.balance import Load
+from dataplane.serve.limits import Limits
 from dataplane.serve.registry import Registry
-from dataplane.serve.sockets import reset, stream
+from dataplane.serve.sockets import failure, reset, stream, unanswered
 from dataplane.telemetry import Labels, TcpSeries, Telemetry
 
 OnClosed = Callable[[int, int, str], None]
@@ -22,7 +24,13 @@ OnClosed = Callable[[int, int, str], None]
 
 ABORTED: Final = "aborted"
 IDLE: Final = "idle"
+VANISHED: Final = "vanished"
+"""The host of one side gives no sign of life any more."""
 DRAINED: Final = "drained"
+_LOOKS: Final = 3
+"""How often a tunnel is looked at in the time that a peer has to acknowledge what it was sent."""
+_NO_SIGN: Final = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH})
+"""What the kernel says of a peer that does not answer."""
 
 
 class Tunnel:
@@ -34,12 +42,13 @@ class Tunnel:
 
     __slots__ = (
         "_heard",
-        "_idle",
+        "_limits",
         "_load",
         "_loop",
         "_on_closed",
         "_open",
         "_registry",
+        "_since",
         "client",
         "deadline",
         "reason",
@@ -49,19 +58,20 @@ class Tunnel:
     def __init__(
         self,
         registry: Registry,
-        idle: float,
+        limits: Limits,
         on_closed: OnClosed,
         heard: Callable[[bool], None] | None = None,
     ) -> None:
         self._heard = heard
         self._loop = asyncio.get_running_loop()
         self._registry = registry
-        self._idle = idle
+        self._limits = limits
         self._on_closed = on_closed
         self._open = 2
         self._load: Load | None = None
         self.reason = ""
-        self.deadline = self._loop.time() + idle
+        self._since = self._loop.time()
+        self.deadline = self._since + min(limits.tunnel_idle, limits.unanswered / _LOOKS)
         self.client = End(self)
         self.server = End(self)
         self.client.other, self.server.other = self.server, self.client
@@ -74,13 +84,19 @@ class Tunnel:
             self._load = load
 
     def expire(self) -> None:
-        """No byte for too long: looked up here, so that bytes need not move the deadline."""
+        """Time to look who is there, and whether a byte has moved: so bytes need not move the deadline."""
+        now, limits = self._loop.time(), self._limits
+        trouble = self.client.trouble(limits.unanswered) or self.server.trouble(limits.unanswered)
         if self.client.moved or self.server.moved:
             self.client.moved = self.server.moved = False
-            self.deadline = self._loop.time() + self._idle
+            self._since = now
+        elif not trouble and now - self._since >= limits.tunnel_idle:
+            trouble = IDLE
+        if trouble:
+            self.reason = self.reason or trouble
+            self.abort()
             return
-        self.reason = IDLE
-        self.abort()
+        self.deadline = min(self._since + limits.tunnel_idle, now + limits.unanswered / _LOOKS)
 
     def drain(self) -> None:
         """Opaque protocols have no way to say goodbye: they are left alone until the deadline."""
@@ -214,7 +230,8 @@ class End(asyncio.Protocol):
         onward = other.transport
         broken = exc is not None or not (self.ended or other.ended)
         if broken and not other.lost:
-            self._tunnel.reason = self._tunnel.reason or ABORTED
+            error = exc.errno if isinstance(exc, OSError) else None
+            self._tunnel.reason = self._tunnel.reason or _reason(error)
         if onward is not None and not other.lost:
             if broken:
                 reset(onward)
@@ -240,3 +257,20 @@ class End(asyncio.Protocol):
     def abort(self) -> None:
         if self.transport is not None and not self.lost:
             reset(self.transport)
+
+    def trouble(self, seconds: float) -> str:
+        """Why it should end, as far as its transport may not hear of that; "" if it should not.
+
+        `seconds`: for acknowledgements.
+        """
+        transport = self.transport
+        if transport is None or self.lost:
+            return ""
+        if not self.moved and unanswered(transport, seconds):
+            return VANISHED
+        error = failure(transport) if self.ended else 0
+        return _reason(error) if error else ""
+
+
+def _reason(error: int | None) -> str:
+    return VANISHED if error in _NO_SIGN else ABORTED

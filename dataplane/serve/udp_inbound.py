@@ -232,8 +232,7 @@ class _Caller:
         self._inbound = inbound
         self._gate = Gate(inbound, peer, port)
         self._used = inbound.serving.registry.now
-        limit = inbound.serving.limits.udp_queued
-        self.carrier = Carrier(limit, self._frame, self._lost, inbound.drop)
+        self.carrier = Carrier(inbound.serving.limits, self._frame, self._lost, inbound.drop)
 
     def rest(self, now: float, idle: float) -> None:
         """Close what its opener must have forgotten."""

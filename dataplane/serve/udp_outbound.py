@@ -297,8 +297,7 @@ class _Link:
         self._flows: dict[int, _Flow] = {}
         self._last = 0
         self._idle_since = 0.0
-        limit = outbound.serving.limits.udp_queued
-        self.carrier = Carrier(limit, self._frame, self.lost, outbound.drop)
+        self.carrier = Carrier(outbound.serving.limits, self._frame, self.lost, outbound.drop)
 
     def adopt(self, flow: _Flow) -> int:
         """The number of a new flow."""
