@@ -28,7 +28,11 @@ from dataplane.tracing.tracer import Tracer
 from dataplane.wire.http1 import RequestHead
 
 CLIENT_GONE: Final = "client-gone"
+"""The client left, or took nothing more, before the end of the answer."""
 TRUNCATED: Final = "truncated"
+"""The server broke off its answer."""
+SHUTDOWN: Final = "shutdown"
+"""The proxy ended, after it had waited as long as it may."""
 _NOTHING: Final[frozenset[bytes]] = frozenset()
 
 

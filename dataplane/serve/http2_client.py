@@ -46,7 +46,7 @@ class Call(Protocol):
 
     def response_trailers(self, fields: Fields) -> None: ...
 
-    def server_reset(self, code: int) -> None:
+    def server_reset(self, code: int, broken: bool) -> None:
         """The server gave up this stream."""
 
     def server_lost(self, outcome: Outcome, processed: bool) -> None:
@@ -127,7 +127,7 @@ class UpstreamLink(Link):
     def on_reset(self, stream: Stream, code: int) -> None:
         owner, stream.owner = stream.owner, None
         if owner is not None:
-            owner.server_reset(code)
+            owner.server_reset(code, stream.broken)
 
     def on_sent(self, stream: Stream, size: int) -> None:
         if stream.owner is not None:

@@ -18,7 +18,16 @@ from dataplane.core.outcome import Outcome, Reply, failed, malformed
 from dataplane.core.retry import REPLAYABLE, Loss
 from dataplane.core.traces import trace_of
 from dataplane.serve.attempts import Attempts, peer_loss
-from dataplane.serve.gate import CLIENT_GONE, TRUNCATED, Decision, Gate, Refusal, Serving, Way
+from dataplane.serve.gate import (
+    CLIENT_GONE,
+    SHUTDOWN,
+    TRUNCATED,
+    Decision,
+    Gate,
+    Refusal,
+    Serving,
+    Way,
+)
 from dataplane.serve.http2_client import UpstreamLink
 from dataplane.serve.http2_link import Link
 from dataplane.serve.pool import avoid
@@ -141,6 +150,10 @@ class DownstreamLink(Link):
         self.deadline = self.serving.loop.time() + self.serving.limits.linger
 
     def abort(self) -> None:
+        for stream in list(self.connection.streams.values()):
+            owner, stream.owner = stream.owner, None
+            if owner is not None:
+                owner.client_reset(Code.CANCEL, SHUTDOWN)
         self.transport.abort()
 
     def broken(self, error: BadConnection) -> None:
@@ -186,7 +199,7 @@ class DownstreamLink(Link):
     def on_reset(self, stream: Stream, code: int) -> None:
         owner, stream.owner = stream.owner, None
         if owner is not None:
-            owner.client_reset(code)
+            owner.client_reset(code, Outcome.BAD_REQUEST.reason if stream.broken else CLIENT_GONE)
 
     def on_sent(self, stream: Stream, size: int) -> None:
         if stream.owner is not None:
@@ -376,10 +389,13 @@ class Exchange:
             trailers = write_trailers(fields, self._unwanted)
             self._up.connection.send_head(self._up_stream, trailers, end=True)
 
-    def client_reset(self, code: int) -> None:
-        """The client gave up this stream, or its connection is gone."""
+    def client_reset(self, code: int, reason: str = CLIENT_GONE) -> None:
+        """The client gave up this stream, broke a rule on it, or its connection is gone."""
         self._hang_up(Code.INTERNAL_ERROR if code in _OF_THIS_HOP else code)
-        self._count(TRUNCATED if self._answered else CLIENT_GONE)
+        if self._way is not None or self._status:
+            self._count(reason)
+        else:
+            self._left_undecided(reason)
 
     def request_sent(self, size: int) -> None:
         self._down.connection.credit(self._stream, size)
@@ -431,12 +447,14 @@ class Exchange:
         if self._up is not None and self._up_stream is not None:
             self._up.connection.credit(self._up_stream, size)
 
-    def server_reset(self, code: int) -> None:
-        """The server gave up this stream."""
+    def server_reset(self, code: int, broken: bool) -> None:
+        """The server gave up this stream, or broke a rule on it (`broken`)."""
         self._up_stream = None
         if self._way is None:  # the answer is complete: the server does not want the rest of the request
             code = Code.NO_ERROR if code == Code.NO_ERROR else Code.CANCEL
             self._down.connection.finish(self._stream, code)
+        elif broken and not self._answered:
+            self._fail(Outcome.BAD_RESPONSE)
         elif code == Code.REFUSED_STREAM and not self._answered:
             self._retry(Loss.NOT_SENT, Outcome.RESET)
         elif not self._answered and (not self._grpc or code in _OF_THIS_HOP):
@@ -464,7 +482,12 @@ class Exchange:
     def expire(self) -> None:
         """Nothing has moved for too long."""
         self.deadline = NEVER
-        asked_for = Outcome.RESPONSE_TIMEOUT if self._stream.remote_done else Outcome.REQUEST_TIMEOUT
+        up_stream = self._up_stream
+        # What waits to be sent shows that it is the server who does not go on.
+        stuck = up_stream is not None and up_stream.outbox
+        asked_for = Outcome.REQUEST_TIMEOUT
+        if stuck or self._stream.remote_done:
+            asked_for = Outcome.RESPONSE_TIMEOUT
         self._give_up(asked_for)
 
     def _too_late(self) -> None:
@@ -477,7 +500,11 @@ class Exchange:
         if self._way is None and self._status:  # answered; only the request still dribbles in
             self._drop(Code.CANCEL)
         elif self._answered:
-            self._cut_off(failed(outcome))
+            if outcome is Outcome.DEADLINE:
+                reason = outcome.reason
+            else:  # has the server stopped, or was it stopped?
+                reason = CLIENT_GONE if self._stream.outbox else TRUNCATED
+            self._cut_off(failed(outcome), reason)
         else:
             self._fail(outcome)
 
@@ -571,13 +598,13 @@ class Exchange:
                 way.guard.ended(outcome.status, self._down.serving.registry.now)
             self._answer(Refusal(reply, way.series))
 
-    def _cut_off(self, reply: Reply) -> None:
+    def _cut_off(self, reply: Reply, reason: str = TRUNCATED) -> None:
         """End an answer that had begun so that the client cannot take it for the whole."""
         down, stream = self._down, self._stream
         if self._grpc and not stream.local_done:
             self._grpc_status = str(grpc_end(reply)[0][1], "ascii")
             down.connection.send_head(stream, grpc_end(reply), end=True)
-        self._count(TRUNCATED)
+        self._count(reason)
         self._drop(Code.NO_ERROR if stream.local_done else Code.INTERNAL_ERROR)
 
     # --- the end -----------------------------------------------------------------------------------
@@ -644,6 +671,17 @@ class Exchange:
                     tap.see(series, head, status, reason, grpc, took)
             if self._span is not None:
                 self._trace(series, way, reason, now, grpc)
+
+    def _left_undecided(self, reason: str) -> None:
+        """The exchange is over, and it is not known where it would have led to."""
+        self._stop_timer()
+        series, now = self._down.gate.refuse(failed(Outcome.UNKNOWN)).series, perf_counter()
+        series.observe(0, reason, now - self._started)
+        tap = self._down.serving.tap
+        if tap.active:
+            tap.see(series, self._head, 0, reason, "", now - self._started)
+        if self._span is not None:
+            self._trace(series, None, reason, now, "")
 
     def _trace(self, series: HttpSeries, way: Way | None, reason: str, now: float, grpc: str) -> None:
         """The span of the exchange ends."""

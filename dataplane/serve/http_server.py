@@ -18,7 +18,17 @@ from dataplane.core.outcome import Outcome, failed, malformed, render
 from dataplane.core.retry import REPLAYABLE, Loss
 from dataplane.core.traces import trace_of
 from dataplane.serve.attempts import Attempts, peer_loss
-from dataplane.serve.gate import CLIENT_GONE, TRUNCATED, Decision, Gate, HandOver, Refusal, Serving, Way
+from dataplane.serve.gate import (
+    CLIENT_GONE,
+    SHUTDOWN,
+    TRUNCATED,
+    Decision,
+    Gate,
+    HandOver,
+    Refusal,
+    Serving,
+    Way,
+)
 from dataplane.serve.http_client import Exchange, Upstream
 from dataplane.serve.pool import ConnectFailed, avoid
 from dataplane.serve.registry import NEVER
@@ -171,16 +181,18 @@ class Downstream(Exchange):
         return self._body is None or self._body.done
 
     def connection_lost(self, _exc: Exception | None) -> None:
-        if self._state is _State.GONE:
+        state, self._state = self._state, _State.GONE
+        if state is _State.GONE:
             return
-        self._state = _State.GONE
         self._serving.registry.forget(self)
         self._inbox.rest()
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.abandon()
         if self._way is not None:
-            self._count(self._status, TRUNCATED if self._answered else CLIENT_GONE)
+            self._count(self._status, CLIENT_GONE)
+        elif state is _State.WAITING:
+            self._left_undecided(CLIENT_GONE)
 
     def pause_writing(self) -> None:
         self._blocked = True
@@ -207,6 +219,8 @@ class Downstream(Exchange):
         elif self._state is _EXCHANGE and not self._answered:
             self._give_up()
         else:
+            if self._state is _EXCHANGE:  # in an answer: has the server stopped, or was it stopped?
+                self._count(self._status, CLIENT_GONE if self._blocked else TRUNCATED)
             reset(self._transport)
 
     def drain(self) -> None:
@@ -215,6 +229,11 @@ class Downstream(Exchange):
             self._end()
 
     def abort(self) -> None:
+        if self._way is not None:
+            self._count(self._status, SHUTDOWN)
+        elif self._state is _State.WAITING:
+            self._left_undecided(SHUTDOWN)
+        self._state = _State.LINGER
         self._transport.abort()
 
     # --- requests ----------------------------------------------------------------------------------
@@ -587,7 +606,7 @@ class Downstream(Exchange):
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.abandon()
-        waiting_for_client = self._body is not None and not self._body.done
+        waiting_for_client = self._body is not None and not self._body.done and not self._paused
         self._fail(Outcome.REQUEST_TIMEOUT if waiting_for_client else Outcome.RESPONSE_TIMEOUT)
 
     def _malformed(self, error: BadMessage) -> None:
@@ -595,14 +614,15 @@ class Downstream(Exchange):
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.abandon()
+        reply = malformed(error.fault, str(error))
         if self._answered and self._way is not None:
-            self._count(self._status, TRUNCATED)
+            self._count(self._status, reply.reason)
             reset(self._transport)
             return
         way, self._way = self._way, None
         if way is not None:
             way.load.active -= 1
-        refusal = self._gate.refuse(malformed(error.fault, str(error)))
+        refusal = self._gate.refuse(reply)
         self._answer(refusal if way is None else Refusal(refusal.reply, way.series), final=True)
 
     # --- answers of our own and the end ----------------------------------------------------------------
@@ -698,6 +718,15 @@ class Downstream(Exchange):
                 self._example(way.series, status, reason, now)
             if self._span is not None:
                 self._trace(way.series, way, status, reason, now, uploaded, downloaded)
+
+    def _left_undecided(self, reason: str) -> None:
+        """The exchange is over, and it is not known where it would have led to."""
+        series, now = self._gate.refuse(failed(Outcome.UNKNOWN)).series, perf_counter()
+        series.observe(0, reason, now - self._started)
+        if self._serving.tap.active:
+            self._serving.tap.see(series, self._head, 0, reason, "", now - self._started)
+        if self._span is not None:
+            self._trace(series, None, 0, reason, now, 0, 0)
 
     def _example(self, series: HttpSeries, status: int, reason: str, now: float) -> None:
         """Have the metrics show the request's trace, if it says of which it is part, and who looks on all."""

@@ -564,6 +564,7 @@ class Connection(Sender):
         """The peer broke a rule that only costs it this stream."""
         if self._server:
             self._spend(RESET_COST)
+        stream.broken = True
         self.reset(stream, code)
         self._handler.on_reset(stream, code)
 

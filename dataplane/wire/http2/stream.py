@@ -62,6 +62,7 @@ class Stream:
     """One stream. `owner` is the handler's."""
 
     __slots__ = (
+        "broken",
         "end_queued",
         "expected",
         "headed",
@@ -98,6 +99,8 @@ class Stream:
         self.local_done = False
         self.remote_done = False
         self.reset = False
+        self.broken = False
+        """The peer broke a rule, which cost it this stream."""
         self.secret = NOTHING
         """Names of fields we send that no compression table may take, set by the owner."""
         self.outbox: deque[Data | list[Pair]] | None = None

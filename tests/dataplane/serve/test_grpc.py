@@ -150,6 +150,7 @@ async def test_deadline_is_honoured(net: Mesh, react: Callable[[Peer], None], do
     if not done:  # RFC 9113 §8.1: what the client has still to say is not wanted
         await until(lambda: ("reset", 1, Code.NO_ERROR) in client.events.seen)
     await until(lambda: _grpc(web, "outbound") == {"4": 1})
+    assert web.count("outbound") == {(200 if react is _talks else 504, "deadline"): 1}
     await until(lambda: not any(load.active for load in web.loads()))
 
 
@@ -163,7 +164,7 @@ async def test_cancelled_call_reaches_the_app(net: Mesh) -> None:
         with pytest.raises(asyncio.CancelledError):
             await call.read()
         await until(lambda: api.count("inbound"))
-    assert web.count("outbound") == api.count("inbound") == {(200, "truncated"): 1}
+    assert web.count("outbound") == api.count("inbound") == {(200, "client-gone"): 1}
     await server.stop(0)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 import pytest
 
@@ -13,6 +14,7 @@ from tests.dataplane.serve.mesh import API, Mesh, two_hops
 from tests.dataplane.waiting import until
 
 ANSWER = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX: y\r\n\r\n5\r\nhello\r\n0\r\nT: u\r\n\r\n"
+HEAD = ANSWER.index(b"\r\n\r\n") + 4
 
 
 async def test_resets_at_every_point_of_a_response(net: Mesh) -> None:
@@ -27,20 +29,24 @@ async def test_resets_at_every_point_of_a_response(net: Mesh) -> None:
         if cut % 2:
             reset(writer.transport)
 
-    web, _ = await two_hops(net, breaks)
+    web, api = await two_hops(net, breaks)
+    seen: Counter[tuple[int, str]] = Counter()
     for cut in range(len(ANSWER) + 1):
-        before = sum(web.count("outbound").values())
         client = await net.client(web.outbound)
         client.send(get(API, "/", method="POST"))
         try:
             answer = await client.receive()
         except (ConnectionResetError, asyncio.IncompleteReadError):
-            assert cut < len(ANSWER)
+            assert HEAD <= cut < len(ANSWER)
+            seen[200, "truncated"] += 1
         else:
             whole = (answer.status, answer.body) == (200, b"hello")
-            assert whole if cut == len(ANSWER) else answer.status == 502 or whole, (cut, answer)
-        await until(lambda before=before: sum(web.count("outbound").values()) == before + 1)
+            assert whole if cut == len(ANSWER) else answer.status == 502, (cut, answer)
+            seen[answer.status, ""] += 1
+        await until(lambda: web.count("outbound") == seen)
         client.reset()
+    broken = {(502, "upstream-reset"): HEAD, (200, "truncated"): len(ANSWER) - HEAD, (200, ""): 1}
+    assert api.count("inbound") == broken
     await until(lambda: web.running.connections == 0)
     assert sum(load.active for load in web.loads()) == 0
 
@@ -53,12 +59,13 @@ async def test_a_hundred_thousand_tiny_chunks(net: Mesh) -> None:
             data += await reader.read(1 << 16)
         writer.write(plain(str(data.count(b"\r\nx\r\n"))))
 
-    web, _ = await two_hops(net, counts)
+    web, api = await two_hops(net, counts)
     client = await net.client(web.outbound)
     client.send(
         get(API, "/", "Transfer-Encoding: chunked", method="POST") + b"1\r\nx\r\n" * 100_000 + b"0\r\n\r\n"
     )
     assert (await client.receive()).body == b"100000"
+    assert web.count("outbound") == api.count("inbound") == {(200, ""): 1}
 
 
 @pytest.mark.parametrize(
@@ -75,7 +82,7 @@ async def test_endless_heads(net: Mesh, data: bytes, status: int) -> None:
     client = await net.client(web.outbound)
     client.send(data)
     assert (await client.receive()).status == status
-    assert web.count("outbound").keys() == {(status, "head-too-large" if status == 431 else "bad-request")}
+    assert web.count("outbound") == {(status, "head-too-large" if status == 431 else "bad-request"): 1}
     client.reset()
 
 
@@ -89,10 +96,11 @@ async def test_servers_with_endless_heads(net: Mesh, head: bytes) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\n" + head)
         await reader.read()
 
-    web, _ = await two_hops(net, bomb)
+    web, api = await two_hops(net, bomb)
     client = await net.client(web.outbound)
     answer = await client.ask(get(API))
     assert (answer.status, answer.get("x-smi-mesh-reason")) == (502, "bad-response")
+    assert (web.count("outbound"), api.count("inbound")) == ({(502, ""): 1}, {(502, "bad-response"): 1})
 
 
 async def test_a_server_that_switches_without_being_asked(net: Mesh) -> None:
@@ -101,9 +109,10 @@ async def test_a_server_that_switches_without_being_asked(net: Mesh) -> None:
         writer.write(b"HTTP/1.1 101 x\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nHTTP/1.1 200 OK\r\n\r\n")
         await reader.read()
 
-    web, _ = await two_hops(net, switches)
+    web, api = await two_hops(net, switches)
     client = await net.client(web.outbound)
     assert (await client.ask(get(API))).status == 502
+    assert (web.count("outbound"), api.count("inbound")) == ({(502, ""): 1}, {(502, "bad-response"): 1})
 
 
 @pytest.mark.parametrize(("count", "status"), [(MAX_INTERIMS, 200), (60_000, 502)])
@@ -123,4 +132,4 @@ async def test_interim_answers_without_end(net: Mesh, count: int, status: int) -
         seen += 1
     assert (answer.status, seen) == (status, MAX_INTERIMS)
     assert api.count("inbound") == {(status, "bad-response" if status == 502 else ""): 1}
-    assert sum(web.count("outbound").values()) == 1
+    assert web.count("outbound") == {(status, ""): 1}

@@ -9,11 +9,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from dataplane.serve.limits import Limits
 from dataplane.wire.http2 import Code, bounds, frames
 from smi.policy.snapshot import Protocol
 from tests.dataplane.serve.http2 import POST_API, TO_API, App, Peer, dial, echo, pour, shop, silent
-from tests.dataplane.serve.mesh import API, Mesh, match, mesh, routes, split
+from tests.dataplane.serve.mesh import API, Mesh, match, routes, split
 from tests.dataplane.waiting import until
 from tests.dataplane.wire.http2.kit import OK
 
@@ -98,6 +97,7 @@ async def test_denial_is_403_with_the_reason(net: Mesh) -> None:
     assert status == 403
     assert b"; id=" in dict(fields)[b"x-smi-mesh-denial"]
     await until(lambda: b"smi-mesh: " in client.events.data.get(1, b""))
+    assert (web.count("outbound"), api.count("inbound")) == ({(403, ""): 1}, {(403, "route-not-allowed"): 1})
 
 
 async def test_requests_of_one_connection_are_split_by_header_and_weight(net: Mesh) -> None:
@@ -124,7 +124,7 @@ async def test_requests_of_one_connection_are_split_by_header_and_weight(net: Me
 
 async def test_a_client_that_does_not_read_holds_bounded_memory(net: Mesh) -> None:
     """The app may send for ever; it is stopped by windows on every hop."""
-    web, _, app = await shop(net, App(pour(4_000_000)))
+    web, api, app = await shop(net, App(pour(4_000_000)))
     client = await dial(web, credit=False)
     client.get()
     await until(lambda: len(client.events.data.get(1, b"")) == bounds.STREAM_WINDOW)
@@ -141,10 +141,11 @@ async def test_a_client_that_does_not_read_holds_bounded_memory(net: Mesh) -> No
     client.connection.credit(client.connection.streams[1], bounds.STREAM_WINDOW)
     client.flush()
     await until(lambda: len(client.events.data[1]) == 4_000_000)
+    assert web.count("outbound") == api.count("inbound") == {(200, ""): 2}
 
 
 async def test_a_stuck_server_stops_the_client_stream_by_stream(net: Mesh) -> None:
-    web, _, app = await shop(net, App(silent, credit=False))
+    web, api, app = await shop(net, App(silent, credit=False))
     client = await dial(web)
     stream = client.connection.open(POST_API, None, end=False)
     client.connection.send_data(stream, bytes(4_000_000), end=True)
@@ -157,7 +158,7 @@ async def test_a_stuck_server_stops_the_client_stream_by_stream(net: Mesh) -> No
             await asyncio.sleep(0.005)
     assert sent < 3 * bounds.STREAM_WINDOW + (1 << 20)
     client.transport.abort()
-    await until(lambda: web.count("outbound") == {(0, "client-gone"): 1})
+    await until(lambda: web.count("outbound") == api.count("inbound") == {(0, "client-gone"): 1})
     await until(lambda: not any(load.active for load in web.loads()))
 
 
@@ -172,7 +173,7 @@ async def test_refused_streams_are_sent_again(net: Mesh) -> None:
                 peer.connection.reset(stream, Code.REFUSED_STREAM)
         echo(peer)
 
-    web, _, _ = await shop(net, App(refuse_once))
+    web, api, _ = await shop(net, App(refuse_once))
     client = await dial(web)
     stream = client.connection.open(POST_API, None, end=False)
     client.connection.send_data(stream, b"body", end=True)
@@ -180,6 +181,7 @@ async def test_refused_streams_are_sent_again(net: Mesh) -> None:
     await until(lambda: client.events.data.get(1) == b"body")
     assert refused
     assert client.heads() == [200]
+    assert web.count("outbound") == api.count("inbound") == {(200, ""): 1}
 
 
 @pytest.mark.parametrize(
@@ -241,13 +243,14 @@ async def test_reset_instead_of_a_head_is_502(net: Mesh) -> None:
         for _, stream in peer.asked():
             peer.connection.reset(stream, Code.INTERNAL_ERROR)
 
-    web, _, _ = await shop(net, App(reset))
+    web, api, _ = await shop(net, App(reset))
     client = await dial(web)
     stream = client.connection.open(POST_API, None, end=False)
     client.connection.send_data(stream, b"x", end=True)
     client.flush()
     await until(lambda: client.heads())
     assert client.heads() == [502]
+    assert (web.count("outbound"), api.count("inbound")) == ({(502, ""): 1}, {(502, "upstream-reset"): 1})
 
 
 async def test_lost_server_connection_is_tried_elsewhere(net: Mesh) -> None:
@@ -264,6 +267,7 @@ async def test_lost_server_connection_is_tried_elsewhere(net: Mesh) -> None:
         client.get()
     await until(lambda: len(client.heads()) == 10)
     assert client.heads() == [200] * 10
+    assert web.count("outbound") == {(200, ""): 10}
     client.transport.abort()
     good.stop()
 
@@ -331,14 +335,5 @@ async def test_server_that_speaks_something_else(net: Mesh) -> None:
     client.get()
     await until(lambda: client.heads())
     assert client.heads() == [502]
+    assert (web.count("outbound"), api.count("inbound")) == ({(502, ""): 1}, {(502, "bad-response"): 1})
     client.transport.abort()
-
-
-async def test_slow_answers_time_out() -> None:
-    async with mesh(Limits(tick=0.02, response=0.1)) as net:
-        web, _, _ = await shop(net, App(silent))
-        client = await dial(web)
-        client.get()
-        await until(lambda: client.heads())
-        assert client.heads() == [504]
-        await until(lambda: not any(load.active for load in web.loads()))

@@ -1,11 +1,9 @@
-"""Slow and stalled peers: bounded time, bounded memory, a clear outcome."""
+"""Slow and stalled peers: bounded time, bounded memory. What is counted of them: mostly test_outcomes.py."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-
-import pytest
 
 from tests.dataplane.serve.http import DEADLINE, Echo, get, plain, read_message
 from tests.dataplane.serve.mesh import API, QUICK, Mesh, Pod, next_address, two_hops
@@ -19,6 +17,7 @@ async def test_slow_head(net: Mesh) -> None:
     answer = await client.ask(b"GET / HTTP/1.1\r\n")
     assert (answer.status, answer.get("x-smi-mesh-reason")) == (408, "request-timeout")
     assert await client.closed() == b""
+    assert web.count("outbound") == {(408, "request-timeout"): 1}
 
 
 async def test_idle_client(net: Mesh) -> None:
@@ -30,48 +29,13 @@ async def test_idle_client(net: Mesh) -> None:
     assert web.count("outbound") == {(200, ""): 1}
 
 
-async def test_server_that_does_not_answer(net: Mesh) -> None:
-    async def silent(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
-        await reader.read()
-        await reader.read()
-
-    net.limits = replace(QUICK, response=0.1)
-    web, _ = await two_hops(net, silent)
-    client = await net.client(web.outbound)
-    answer = await client.ask(get(API))
-    assert (answer.status, answer.get("x-smi-mesh-reason")) == (504, "response-timeout")
-    assert (await client.ask(get(API))).status == 504
-
-
-async def test_client_that_does_not_finish_its_body(net: Mesh) -> None:
-    net.limits = replace(QUICK, stall=0.1)
-    web, _ = await two_hops(net, Echo())
-    client = await net.client(web.outbound)
-    answer = await client.ask(get(API, "/", "Content-Length: 10", method="POST") + b"half")
-    assert answer.status == 408
-    assert await client.closed() == b""
-
-
-async def test_server_that_does_not_finish_its_body(net: Mesh) -> None:
-    async def half(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await read_message(reader)
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
-        await reader.read()
-
-    net.limits = replace(QUICK, stall=0.1)
-    web, _ = await two_hops(net, half)
-    client = await net.client(web.outbound)
-    client.send(get(API))
-    with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
-        await client.receive()
-    await until(lambda: web.count("outbound") == {(200, "truncated"): 1})
-
-
 async def test_silent_peer_at_the_mesh_port(net: Mesh) -> None:
     net.limits = replace(QUICK, handshake=0.1)
     api = await net.pod("api")
     client = await net.client((api.ip, net.mesh_port))
     assert await client.closed() == b""
+    assert api.telemetry._counters["smi_mesh_tls_handshakes_total"].values == {("server", "failed"): 1}
+    assert api.count("inbound") == {}
 
 
 async def test_server_that_accepts_but_does_not_shake_hands(net: Mesh) -> None:
@@ -88,6 +52,7 @@ async def test_server_that_accepts_but_does_not_shake_hands(net: Mesh) -> None:
     client = await net.client(web.outbound)
     answer = await client.ask(get(API))
     assert (answer.status, answer.get("x-smi-mesh-reason")) == (504, "connect-timeout")
+    assert web.count("outbound") == {(504, "connect-timeout"): 1}
 
 
 def buffered(pods: list[Pod]) -> int:
@@ -126,6 +91,7 @@ async def test_client_that_does_not_read_stops_the_server(net: Mesh) -> None:
     assert buffered([web, api]) < 4 << 20
     client.writer.transport.resume_reading()  # type: ignore[attr-defined]  # likewise
     assert len((await asyncio.wait_for(read_message(client.reader), DEADLINE * 4)).body) == total
+    assert web.count("outbound") == api.count("inbound") == {(200, ""): 1}
 
 
 async def test_server_that_does_not_read_stops_the_client(net: Mesh) -> None:
@@ -161,6 +127,7 @@ async def test_server_that_does_not_read_stops_the_client(net: Mesh) -> None:
     go.set()
     await asyncio.wait_for(uploading, DEADLINE * 4)
     assert (await client.receive()).body == b"all of it"
+    assert web.count("outbound") == api.count("inbound") == {(200, ""): 1}
 
 
 async def test_client_that_pipelines_without_reading_is_stopped(net: Mesh) -> None:
@@ -179,6 +146,8 @@ async def test_client_that_pipelines_without_reading_is_stopped(net: Mesh) -> No
             break
     assert stopped
     assert buffered([web, api]) < 4 << 20
+    assert web.count("outbound").keys() == {(403, "")}
+    assert api.count("inbound").keys() == {(403, "no-traffic-target")}
 
 
 async def _settled(read: object) -> None:
