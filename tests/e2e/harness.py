@@ -181,18 +181,47 @@ def start_cluster(state: Path, *options: str) -> Cluster:
 def load(cluster: Cluster, app: str = "web", **request: Any) -> Iterator[dict[str, Any]]:
     """Requests flow from `app` while the body runs; afterwards the yielded dict holds the counts."""
     outcome: dict[str, Any] = {}
+    with _beside(lambda: outcome.update(cluster.call(app, **request))):
+        yield outcome
+
+
+@contextmanager
+def load_until_done(
+    cluster: Cluster, app: str = "web", *, seconds: float, **request: Any
+) -> Iterator[dict[str, Any]]:
+    """As `load`, for as long as the body takes: call after call, each of `seconds`."""
+    outcome: dict[str, Any] = {"total": 0, "statuses": {}, "servers": {}, "errors": {}}
+    done = threading.Event()
+
+    def calls() -> None:
+        while not done.is_set():
+            summary = cluster.call(app, seconds=seconds, **request)
+            outcome["total"] += summary["total"]
+            for name in ("statuses", "servers", "errors"):
+                outcome[name] = dict(Counter(outcome[name]) + Counter(summary[name]))
+
+    with _beside(calls):
+        try:
+            yield outcome
+        finally:
+            done.set()
+
+
+@contextmanager
+def _beside(work: Callable[[], None]) -> Iterator[None]:
+    """`work` is done in a thread of its own while the body runs; it ends by itself, and fails the test."""
     errors: list[BaseException] = []
 
     def run() -> None:
         try:
-            outcome.update(cluster.call(app, **request))
+            work()
         except BaseException as error:  # noqa: BLE001 - handed to the test's thread below
             errors.append(error)
 
     thread = threading.Thread(target=run)
     thread.start()
     try:
-        yield outcome
+        yield
     finally:
         thread.join(timeout=120)
     if errors:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.harness import LEAF_SECONDS, NAMESPACE, Cluster, load, wait_for
+from tests.e2e.harness import LEAF_SECONDS, NAMESPACE, Cluster, load, load_until_done, wait_for
 from tests.e2e.policies import OPEN_API, split
 
 pytestmark = pytest.mark.timeout(300)
@@ -36,7 +36,7 @@ def test_the_controller_can_be_killed_and_restarted(policies: Cluster) -> None:
     policies.programmed("trafficsplit", "api")
 
     before = policies.controller()
-    with load(policies, url="http://api:8080/", seconds=15, concurrency=8) as outcome:
+    with load_until_done(policies, url="http://api:8080/", seconds=3, concurrency=8) as outcome:
         policies.kill(before, "controller")
         wait_for(
             "the controller restarted",
@@ -62,8 +62,8 @@ def test_certificates_rotate_under_load(policies: Cluster) -> None:
     policies.apply(OPEN_API + split({"api-v1": 50, "api-v2": 50}))
     policies.programmed("trafficsplit", "api")
     before = {app: _certificate_expiry(policies, app) for app in ("web", "api-v1", "api-v2")}
-    with load(
-        policies, url="http://api:8080/", seconds=LEAF_SECONDS, concurrency=4, interval=0.005
+    with load_until_done(
+        policies, url="http://api:8080/", seconds=5, concurrency=4, interval=0.005
     ) as outcome:
         for app, expiry in before.items():
             wait_for(
