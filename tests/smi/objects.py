@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from hypothesis import settings
@@ -92,9 +93,9 @@ def _group_body(version: str) -> st.SearchStrategy[Doc]:
 
 def _route_body(version: str) -> st.SearchStrategy[Doc]:
     if version in ("v1alpha1", "v1alpha2"):
-        return st.just({})
+        return st.builds(dict)
     if version == "v1alpha3":
-        return optional(spec=st.just({}))
+        return optional(spec=st.builds(dict))
     return optional(spec=optional(matches=optional(ports=st.lists(st.integers(1, 65535), max_size=3))))
 
 
@@ -119,9 +120,10 @@ _BODIES = {
 }
 
 
+@cache  # Hypothesis works out each new strategy anew, for longer than it then takes to draw from it
 def objects_of(kind: str, version: str) -> st.SearchStrategy[Doc]:
     """Valid objects of one kind and version, with every optional field now and then."""
-    status = st.fixed_dictionaries({}, optional={"status": st.just({"conditions": []})})
+    status = st.fixed_dictionaries({}, optional={"status": st.builds(lambda: {"conditions": []})})
     frame = {"apiVersion": f"{GROUPS[kind]}/{version}", "kind": kind}
     return st.builds(
         lambda metadata, body, more: {**frame, "metadata": metadata, **body, **more},
@@ -140,6 +142,7 @@ VERSION_PAIRS = [
 """(kind, from, to) of every conversion there is."""
 
 
+@cache
 def versions_of(kind: str) -> st.SearchStrategy[str]:
     return st.sampled_from(SERVED_VERSIONS[GROUPS[kind], kind])
 
@@ -152,6 +155,7 @@ json_objects = st.recursive(
 )
 
 
+@cache
 @st.composite
 def damaged_objects(draw: st.DrawFn, kind: str, version: str) -> Doc:
     """Objects with anything at all in one place."""
