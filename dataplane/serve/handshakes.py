@@ -12,6 +12,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final, Protocol
 from weakref import WeakSet
 
@@ -27,6 +28,7 @@ MAX_ISSUED: Final = 512
 MAX_FULL: Final = 3
 """Contexts with so many sessions that may wait for the end of their last connection."""
 _MAX_PROOFS: Final = 1024
+_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +86,24 @@ def _read(layer: TlsLayer) -> Proof:
     certificate = layer.certificate
     if certificate is None:  # a context that requires none; nothing was proved
         return Proof(None, None, 0.0)
-    return Proof(
-        spiffe_id(certificate), peer_of(certificate), ssl.cert_time_to_seconds(certificate["notAfter"])
-    )
+    return Proof(spiffe_id(certificate), peer_of(certificate), unix_seconds(certificate["notAfter"]))
+
+
+def unix_seconds(text: str) -> float:
+    """A time as `getpeercert` writes it (`Jan  5 09:34:43 2018 GMT`) as Unix time. Raises ValueError.
+
+    `ssl.cert_time_to_seconds` says the same, but its first call holds the event loop for 3 ms and keeps
+    1 MB: it loads `_strptime` and the locale's calendar.
+    """
+    try:
+        month, day, clock, year, zone = text.split()
+        hour, minute, second = map(int, clock.split(":"))
+        moment = datetime(int(year), _MONTHS.index(month) + 1, int(day), hour, minute, second, tzinfo=UTC)
+    except ValueError:
+        raise ValueError(f"{text!r} is not the time of a certificate") from None
+    if zone != "GMT":
+        raise ValueError(f"{text!r}: a certificate's times are in GMT")
+    return moment.timestamp()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,21 @@ import gc
 import logging
 import ssl
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from dataplane.serve.handshakes import MAX_FULL, Expired, Handshakes, Issued, Place, Sessions
+from dataplane.serve.handshakes import (
+    MAX_FULL,
+    Expired,
+    Handshakes,
+    Issued,
+    Place,
+    Sessions,
+    unix_seconds,
+)
 from dataplane.telemetry import Telemetry
 from tests.dataplane.control.authority import Authority
 from tests.dataplane.serve.http import Echo, Message, get, read_message
@@ -241,3 +252,26 @@ async def test_a_server_whose_certificate_ended_is_refused_although_it_resumes(n
     web.later = 0.0
     assert (await ask(net, web)).status == 200
     assert outcomes(web, "client")["full"] == 2, "a refused session is not tried again"
+
+
+@given(st.datetimes(datetime(1950, 1, 1), datetime(9999, 12, 31)))  # noqa: DTZ001 - made UTC below
+def test_times_of_certificates_are_read_as_the_library_reads_them(moment: datetime) -> None:
+    written = moment.replace(tzinfo=UTC).strftime("%b %e %H:%M:%S %Y GMT")  # as OpenSSL prints them
+    assert unix_seconds(written) == ssl.cert_time_to_seconds(written)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "Jan  5 09:34:43 2018",
+        "Jan  5 09:34:43 2018 UTC",
+        "Jan  5 09:34 2018 GMT",
+        "Jän  5 09:34:43 2018 GMT",
+        "Feb 30 09:34:43 2018 GMT",
+        "Jan  5 09:34:60 2018 GMT",
+    ],
+)
+def test_what_is_no_time_of_a_certificate_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="certificate"):
+        unix_seconds(text)
