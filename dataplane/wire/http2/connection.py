@@ -119,11 +119,12 @@ class Connection(Sender):
     def open(
         self, fields: list[Pair], owner: object, *, end: bool, secret: frozenset[bytes] = NOTHING
     ) -> Stream:
-        """Client: send a request's head on a new stream. `secret`: as `Stream.secret`."""
+        """Client: send a request's head, its method first, on a new stream. `secret`: as `Stream.secret`."""
         number = self._last = self._last + 2 if self._last else 1
         stream = Stream(number, self._initial_window)
         stream.owner = owner
         stream.secret = secret
+        stream.bodiless = fields[0][1] == b"HEAD"
         self.streams[number] = stream
         self._send_fields(stream, fields, end)
         return stream
@@ -388,13 +389,17 @@ class Connection(Sender):
                 stream.interims += 1
                 if end or head.status == 101 or stream.interims > MAX_INTERIMS:
                     raise BadMessage("an interim response that cannot be, or one too many")
+            elif stream.bodiless or head.status == 204 or head.status == 304:
+                stream.expected = 0  # whatever the length it names (RFC 9110 §8.6)
+            elif head.content_length is not None:
+                stream.expected = head.content_length
+                if end and stream.expected:
+                    raise BadMessage("the content-length announces a body that does not come")
         except BadMessage:
             self._break(stream, Code.PROTOCOL_ERROR)
             return
         if head.status >= 200:
             stream.headed = True
-            if not end and head.content_length is not None:
-                stream.expected = head.content_length
         if end:
             self._remote_end(stream)
         self._handler.on_response(stream, head, end)

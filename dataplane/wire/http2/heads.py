@@ -132,7 +132,7 @@ def read_request(block: Block) -> StreamRequest:
         raise BadMessage("a request needs a path and a scheme")
     elif path[0] != 47 and (path != b"*" or method != b"OPTIONS"):
         raise BadMessage("the path does not begin with '/'")
-    if named is not None and authority and named.lower() != authority.lower():
+    if named is not None and authority is not None and named.lower() != authority.lower():
         raise BadMessage("the request names several hosts")  # RFC 9113 §8.3.1
     head = StreamRequest(method, path)
     host = authority or named
@@ -178,7 +178,7 @@ def read_trailers(block: Block) -> Fields:
     if len(block.plain) + len(block.special) > MAX_FIELDS or block.size > MAX_HEAD:
         raise BadMessage("the trailers are too large", Fault.TOO_LARGE)
     for pair, kind, _ in block.special:
-        if kind <= LAST_PSEUDO or kind >= CONNECTION:
+        if kind != IDENTIFIER:  # RFC 9110 §6.5.1: nothing about framing or routing comes behind a body
             raise _malformed(pair, kind)
         block.plain.append(pair)
     return block.plain

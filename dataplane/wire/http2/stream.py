@@ -62,6 +62,7 @@ class Stream:
     """One stream. `owner` is the handler's."""
 
     __slots__ = (
+        "bodiless",
         "broken",
         "end_queued",
         "expected",
@@ -92,6 +93,8 @@ class Stream:
         """Credit not told to the peer yet."""
         self.headed = False
         """The peer's head (the final one) has arrived."""
+        self.bodiless = False
+        """Client: no answer to this request has a body (HEAD)."""
         self.interims = 0
         """Interim heads (1xx) that have arrived."""
         self.expected = -1

@@ -286,3 +286,136 @@ def response(data: bytes) -> tuple[bytes, bytes]:
     while choices.left and len(out) < 2000:
         out += _message(choices, STATUSES, host=False)
     return method, out
+
+
+# --- HTTP/2 ------------------------------------------------------------------------------------------
+
+Pair = tuple[bytes, bytes]
+PSEUDO: Final[tuple[Pair, ...]] = (
+    (b":method", b"GET"),
+    (b":method", b"POST"),
+    (b":method", b"CONNECT"),
+    (b":method", b"G T"),
+    (b":path", b"/a"),
+    (b":path", b""),
+    (b":path", b"*"),
+    (b":path", b"a"),
+    (b":path", b"http://a/b"),
+    (b":path", b"/a b"),
+    (b":path", b"/\xff?\xff#"),
+    (b":path", b"/a/..//%2e"),
+    (b":scheme", b"https"),
+    (b":scheme", b""),
+    (b":scheme", b"ftp\x00"),
+    (b":authority", b"b"),
+    (b":authority", b""),
+    (b":authority", b"u@a"),
+    (b":authority", b"a:80"),
+    (b":protocol", b"websocket"),
+    (b":status", b"200"),
+    (b":odd", b"1"),
+    (b":", b"1"),
+)
+SOUND_FIELDS: Final[tuple[Pair, ...]] = (
+    (b"x", b"y"),
+    (b"x", b""),
+    (b"te", b"trailers"),
+    (b"cookie", b"a=b"),
+    (b"cookie", b"c=d; e"),
+    (b"content-length", b"0"),
+    (b"content-length", b"3"),
+    (b"x-high", b"\xff\x80"),
+    (b"host", b"a"),
+    (b"x-request-id", b"7"),
+    (b"content-type", b"application/grpc"),
+    (b"traceparent", b"00-1"),
+    (b"x-forwarded-client-cert", b"URI=x"),
+    (b"set-cookie", b"a=b"),
+    (b"authorization", b"Basic YTpi"),
+    (b"grpc-status", b"0"),
+)
+ODD_FIELDS: Final[tuple[Pair, ...]] = (
+    (b"X", b"y"),
+    (b"x y", b"z"),
+    (b"x:", b"z"),
+    (b"x\r", b"z"),
+    (b"x\x00", b"z"),
+    (b"\xff", b"z"),
+    (b"", b"z"),
+    (b"x", b"a\rb"),
+    (b"x", b"a\nb"),
+    (b"x", b"a\x00b"),
+    (b"x", b" a"),
+    (b"x", b"a\t"),
+    (b"x", b"a\tb"),
+    (b"x", b"\x01\x1f\x7f"),
+    (b"te", b"gzip"),
+    (b"te", b"trailers, gzip"),
+    (b"te", b"Trailers"),
+    (b"connection", b"close"),
+    (b"connection", b"x"),
+    (b"keep-alive", b"5"),
+    (b"proxy-connection", b"close"),
+    (b"transfer-encoding", b"chunked"),
+    (b"upgrade", b"h2c"),
+    (b"http2-settings", b"AAM"),
+    (b"host", b"other"),
+    (b"host", b"A"),
+    (b"host", b""),
+    (b"content-length", b"+3"),
+    (b"content-length", b"3, 3"),
+    (b"content-length", b""),
+    (b"content-length", b"03"),
+    (b"content-length", b"5"),
+    (b"x_forwarded-client_cert", b"URI=x"),
+)
+CONTENTS: Final = (b"", b"abc", b"hello", b"ab")
+
+
+def _fields(choices: _Choices, begin: list[Pair], most: int) -> list[Pair]:
+    fields = begin
+    odd = choices.number()
+    for _ in range(odd & most):
+        of = ODD_FIELDS if odd & 0x70 == 0x70 else SOUND_FIELDS
+        fields.append(of[choices.number() % len(of)])
+    if odd & 0x88 == 0x88 and fields:
+        at = choices.number() % (len(fields) + 1)
+        fields[at : at + choices.number() % 2] = [PSEUDO[choices.number() % len(PSEUDO)]]
+    return fields
+
+
+def _parts(choices: _Choices, head: list[Pair]) -> list[tuple[str, list[Pair] | bytes]]:
+    parts: list[tuple[str, list[Pair] | bytes]] = [("head", _fields(choices, head, 3))]
+    shape = choices.number()
+    parts += [("data", choices.one(CONTENTS)) for _ in range(shape & 3)]
+    if shape & 4:
+        parts.append(("head", _fields(choices, [], 3)))
+    if shape & 0xF8 == 0xF8:
+        parts.append(("data", choices.one(CONTENTS)))
+    return parts
+
+
+def http2_request(data: bytes) -> list[tuple[str, list[Pair] | bytes]]:
+    """The parts of a request; the last ends its stream."""
+    choices = _Choices(data)
+    method = choices.one((b"POST", b"GET", b"HEAD", b"OPTIONS", b"CONNECT"))
+    shape = choices.number()
+    head = [(b":method", method), (b":scheme", b"http"), (b":path", b"/a?b")]
+    if shape & 7 != 7:
+        head.append((b":authority", b"a"))
+    if shape & 0x38 == 0x38:  # without one, or in another order
+        head = head[1:] + head[: shape >> 6]
+    return _parts(choices, head)
+
+
+def http2_response(data: bytes) -> tuple[bytes, list[tuple[str, list[Pair] | bytes]]]:
+    """A method, and the parts of an answer to it."""
+    choices = _Choices(data)
+    method = choices.one(METHODS)
+    statuses = (b"200", b"204", b"304", b"404", b"206", b"099", b"20", b"2000", b"101", b"")
+    shape = choices.number()
+    parts: list[tuple[str, list[Pair] | bytes]] = []
+    if shape & 3 == 3:
+        parts.append(("head", _fields(choices, [(b":status", choices.one((b"103", b"100", b"101")))], 3)))
+    status = choices.one(statuses if shape & 0x1C == 0x1C else statuses[:5])
+    return method, parts + _parts(choices, [(b":status", status)])
