@@ -254,6 +254,7 @@ async def test_workers_that_cannot_listen_are_tried_again(controller: StandIn, t
         began = time.monotonic()
         while await metric(sidecar, "smi_mesh_worker_restarts_total") < 3:
             assert time.monotonic() - began < DEADLINE
+            await asyncio.sleep(0.05)
         assert f"cannot listen on 127.0.0.1:{sidecar.ports['OUTBOUND']}" in sidecar.stderr.read_text()
     await sidecar.wait_status("/ready", 200)
     assert await sidecar.stop() == 0

@@ -98,11 +98,17 @@ class Contexts:
         self.begin_sessions_anew()
 
     def begin_sessions_anew(self) -> None:
-        protocols = [ALPN_HTTP1, ALPN_HTTP2, ALPN_TCP, ALPN_UDP]
-        self.server_context = context = self._context(ssl.PROTOCOL_TLS_SERVER, protocols)
-        context.num_tickets = 1
-        context.options |= ssl.OP_NO_TICKET
-        context.sni_callback = _remember
+        self._server: ssl.SSLContext | None = None
+
+    @property
+    def server_context(self) -> ssl.SSLContext:
+        if self._server is None:
+            protocols = [ALPN_HTTP1, ALPN_HTTP2, ALPN_TCP, ALPN_UDP]
+            self._server = context = self._context(ssl.PROTOCOL_TLS_SERVER, protocols)
+            context.num_tickets = 1
+            context.options |= ssl.OP_NO_TICKET
+            context.sni_callback = _remember
+        return self._server
 
     @property
     def client_context(self) -> ssl.SSLContext:
