@@ -8,18 +8,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Hashable
-from typing import Final, Generic, TypeVar
+from typing import Generic, TypeVar
 
-from dataplane.core.shares import share
-
-OVERHEAD: Final = 64
-"""Bytes that a waiting datagram takes beside its payload: empty ones are not free."""
+from dataplane.core.shares import cost, share
 
 _Flow = TypeVar("_Flow", bound=Hashable)
 
 
 class Backlog(Generic[_Flow]):
-    """At most `count` datagrams and `each` bytes of one flow, and `room` bytes of all; OVERHEAD counts.
+    """At most `count` datagrams and `each` bytes of one flow, and `room` bytes of all, as `cost` counts them.
 
     A datagram on its own always fits, so `each` and a quarter of `room` are to be more than the largest.
     """
@@ -73,12 +70,12 @@ class _Queue:
 
     def push(self, payload: bytes) -> None:
         self.payloads.append(payload)
-        self.size += len(payload) + OVERHEAD
+        self.size += cost(payload)
 
     def shorten(self, count: int, size: int, least: int) -> int:
         """Drop the oldest until it holds no more than `count` and `size`, or `least`; how many."""
         dropped = 0
         while (len(self.payloads) > count or self.size > size) and len(self.payloads) > least:
-            self.size -= len(self.payloads.popleft()) + OVERHEAD
+            self.size -= cost(self.payloads.popleft())
             dropped += 1
         return dropped

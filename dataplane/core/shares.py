@@ -7,6 +7,15 @@ loses is its oldest: to UDP a late datagram is worth less than the next one. Pur
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+OVERHEAD: Final = 64
+"""Bytes that what waits takes beside its own: empty datagrams are not free."""
+
+
+def cost(waiting: bytes) -> int:
+    """Bytes of memory that a datagram, or a frame with one, takes while it waits."""
+    return len(waiting) + OVERHEAD
 
 
 def share(sizes: Iterable[int], room: int) -> int:
@@ -21,24 +30,24 @@ def share(sizes: Iterable[int], room: int) -> int:
 
 
 def keep(queue: Sequence[tuple[int, bytes]], room: int) -> list[tuple[int, bytes]]:
-    """What stays of a queue of (flow, frame), oldest first: `room` bytes at most, and the newest frame."""
+    """What stays of a queue of (flow, frame), oldest first: a `cost` of `room`, and the newest frame."""
     if not queue:
         return []
     sizes: dict[int, int] = {}
     for flow, frame in queue:
-        sizes[flow] = sizes.get(flow, 0) + len(frame)
+        sizes[flow] = sizes.get(flow, 0) + cost(frame)
     return _newest(queue, sizes, share(sizes.values(), room))
 
 
 def _newest(
     queue: Sequence[tuple[int, bytes]], sizes: Mapping[int, int], most: int
 ) -> list[tuple[int, bytes]]:
-    """The newest frames of each flow, as far as `most` bytes go."""
+    """The newest frames of each flow, as far as `most` goes."""
     left = {flow: min(size, most) for flow, size in sizes.items()}
     kept = [queue[-1]]
-    left[queue[-1][0]] -= len(queue[-1][1])
+    left[queue[-1][0]] -= cost(queue[-1][1])
     for flow, frame in reversed(queue[:-1]):
-        room = left[flow] - len(frame)
+        room = left[flow] - cost(frame)
         left[flow] = room if room >= 0 else -1  # behind one that is lost, all older ones are
         if room >= 0:
             kept.append((flow, frame))

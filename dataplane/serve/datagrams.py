@@ -23,8 +23,8 @@ from smi.policy.access import Permit
 _IP_TRANSPARENT: Final = 19  # linux/in.h
 _IP_RECVORIGDSTADDR: Final = 20  # linux/in.h; also the type of the control message
 _RECEIVE_BUFFER: Final = 1 << 20
-_BATCH: Final = 64
-"""Datagrams taken from one socket before others get their turn."""
+BATCH: Final = 64
+"""Datagrams taken from one socket, or one connection, before others get their turn."""
 _IP_HEADER: Final = struct.Struct("!BBHHHBBH4s4s")
 _UDP_HEADER: Final = struct.Struct("!HHHH")
 _TTL: Final = 64
@@ -119,7 +119,7 @@ class Listener:
         self._sock.close()
 
     def _readable(self) -> None:
-        for _ in range(_BATCH):
+        for _ in range(BATCH):
             try:
                 size, control, _, source = self._sock.recvmsg_into(
                     [self._buffer], socket.CMSG_SPACE(_IP_HEADER.size)
@@ -212,7 +212,7 @@ class Conversation:
             self._sock.close()
 
     def _readable(self) -> None:
-        for _ in range(_BATCH):
+        for _ in range(BATCH):
             if self._sock.fileno() < 0:  # a callback closed it
                 return
             try:

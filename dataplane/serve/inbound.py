@@ -34,6 +34,7 @@ from dataplane.serve.http_any import Opening
 from dataplane.serve.http_server import Downstream
 from dataplane.serve.outbound import to_origin_form
 from dataplane.serve.pool import App, ConnectFailed, Contexts
+from dataplane.serve.pressure import refused_connections
 from dataplane.serve.server_names import ServerNames
 from dataplane.serve.sniffer import Sniffer
 from dataplane.serve.sockets import Accepted, Original, caller_address, reset, stream
@@ -104,6 +105,7 @@ class Inbound:
             "Requests answered 429, and connections refused, by the Service's limit that held them.",
             ("service", "limit", "what"),
         )
+        self._refused = refused_connections(telemetry)
         state.on_update(self._updated)
         self._updated()
         self._notes = telemetry.counter(
@@ -162,7 +164,10 @@ class Inbound:
             gate = _Gate(self, peer, port, layer.transport)
             return DownstreamLink(self.serving, gate, of_proxy=True)
         if layer.alpn == ALPN_UDP:
-            return self.udp.carried(peer, port)
+            carrier = self.udp.carried(peer, port)
+            if carrier is None:
+                self._refused.add(("peer",))
+            return carrier
         return _Opaque(self, peer, port) if layer.alpn == ALPN_TCP else None
 
     def _failed(self, error: Exception) -> None:
@@ -195,17 +200,18 @@ class Inbound:
             reset(transport)
             return
         self.admitted(verdict)
-        probe = verdict.note == "probe"
-        if self.rates is not None and not probe and self._connection_held(self.rates, peer, port):
-            reason = Outcome.RATE_LIMITED.reason
+        load = self.load_of(peer)
+        held = self._too_much(verdict, peer, port, load)
+        if held is not None:
             if tunnel is None:
-                tally.closed(0, 0, reason)
+                tally.closed(0, 0, held.reason)
             else:
-                tunnel.reason = reason
+                tunnel.reason = held.reason
                 tunnel.drop()
             reset(transport)
             return
         called = tunnel or Tunnel(self.serving.registry, self.serving.limits, tally.closed)
+        called.weigh_on(load)
         if protocols(self.state.inbound).get(port) is Protocol.TCP:
             called.client.adopt(transport, data)
         else:
@@ -213,6 +219,16 @@ class Inbound:
         transport.resume_reading()
         if tunnel is None:
             self.connect(called, verdict, port)
+
+    def _too_much(self, permit: Permit, peer: Peer | None, port: int, load: Load) -> Outcome | None:
+        """Why an opaque connection that is allowed cannot be had now; None if it can, which is counted."""
+        if permit.note == "probe":
+            return None
+        if self.too_many(load):
+            return Outcome.OVERFLOW
+        if self.rates is not None and self._connection_held(self.rates, peer, port):
+            return Outcome.RATE_LIMITED
+        return None
 
     def tally(self, peer: Peer | None, port: int) -> Tally:
         """What an opaque connection is counted under."""
@@ -316,11 +332,11 @@ class Inbound:
         return access.inbound.identity if access is not None else ""
 
     def active(self) -> int:
-        """Requests under way to the app."""
+        """Requests and opaque connections under way to the app."""
         return sum(load.active for load in self._loads.values())
 
     def load_of(self, peer: Peer | None) -> Load:
-        """Requests of one caller that are under way to the app; those without identity share it."""
+        """What one caller has under way to the app; those without identity share it."""
         key = peer.identity if peer is not None else ""
         load = self._loads.get(key)
         if load is None:
@@ -328,7 +344,7 @@ class Inbound:
         return load
 
     def too_many(self, load: Load) -> bool:
-        """Whether one more request of a caller is; asked once for each."""
+        """Whether one more request or opaque connection of a caller is; asked once for each."""
         return load.active >= self.serving.limits.requests_per_peer or self._ceiling.full()
 
 

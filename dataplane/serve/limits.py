@@ -62,7 +62,7 @@ class Limits:
     requests_outbound: int = 16384
     """Requests and opaque connections of the app under way to all endpoints; more are refused."""
     requests_to_app: int = 8192
-    """Requests under way to the local app; more are answered 503."""
+    """Requests and opaque connections under way to the local app; more are answered 503, or reset."""
     requests_per_peer: int = 4096
     """Of these, the ones of one caller's identity."""
     descriptors: int = 65536
@@ -74,7 +74,9 @@ class Limits:
     udp_flows: int = 4096
     """UDP flows held, each direction by itself; a datagram of one more is dropped."""
     udp_flows_per_peer: int = 1024
-    """Of these, the ones of one peer to one port."""
+    """Of these, the ones of one peer; callers outside the mesh are one."""
+    udp_carriers: int = 16
+    """Connections with datagrams of one peer to one port; more are refused."""
     udp_queued: int = 1 << 18
     """Bytes of datagrams that wait for one peer's connection; then the oldest of the largest flows go."""
     udp_unread: float = 30.0

@@ -164,7 +164,7 @@ async def start(
     _register(telemetry, serving, peers, app)
     telemetry.gauge(
         "smi_mesh_requests_active",
-        "Requests under way; outbound with opaque connections.",
+        "Requests and opaque connections under way.",
         ("direction",),
         lambda: [(("outbound",), router.active()), (("inbound",), inbound.active())],
     )

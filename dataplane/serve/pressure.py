@@ -18,7 +18,7 @@ from dataplane.core.outcome import Outcome, failed, render
 from dataplane.process import resident_bytes
 from dataplane.serve.limits import Limits
 from dataplane.serve.sockets import reset, stream
-from dataplane.telemetry import Telemetry
+from dataplane.telemetry import Counter, Telemetry
 from dataplane.wire.sniff import Spoken, sniff
 
 _CGROUP: Final = Path("/sys/fs/cgroup/memory.max")
@@ -79,11 +79,7 @@ class Pressure:
 
         `answer`: tell those that speak HTTP why.
         """
-        shed = telemetry.counter(
-            "smi_mesh_connections_refused_total",
-            "Connections turned away when they were accepted, because there was no room.",
-            ("reason",),
-        )
+        shed = refused_connections(telemetry)
 
         def accept() -> asyncio.Protocol:
             if not self.full():
@@ -99,6 +95,15 @@ class Pressure:
     def _left(self) -> None:
         """One that was to be answered is gone."""
         self._leaving -= 1
+
+
+def refused_connections(telemetry: Telemetry) -> Counter:
+    """By reason: `memory`, `connections`, or `peer` for those of a peer who has enough of them."""
+    return telemetry.counter(
+        "smi_mesh_connections_refused_total",
+        "Connections turned away when they were accepted, because there was no room.",
+        ("reason",),
+    )
 
 
 class _TurnedAway(asyncio.Protocol):

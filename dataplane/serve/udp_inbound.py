@@ -9,8 +9,9 @@ meet S32 here.
 from __future__ import annotations
 
 import socket
+from collections import Counter
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeVar
 
 from dataplane.core.flows import FlowTable
 from dataplane.core.inbound import admit_flow
@@ -31,6 +32,7 @@ _PATIENCE: Final = 5
 """A carrier without flows is closed after so many times what its opener would leave it open."""
 
 _FlowKey = tuple[object, object]
+_Key = TypeVar("_Key")
 
 
 class UdpInbound:
@@ -58,6 +60,8 @@ class UdpInbound:
         self._reply: Reply | None = None
         self._strangers: dict[int, Gate] = {}
         self._callers: set[_Caller] = set()
+        self._carriers: Counter[tuple[Peer, int]] = Counter()
+        self._held: Counter[Peer | None] = Counter()  # flows; None: of callers outside the mesh
         serving.registry.on_tick(self._tick)
 
     def __len__(self) -> int:
@@ -67,8 +71,11 @@ class UdpInbound:
         """From now on `received` is called for datagrams from outside the mesh."""
         self._reply = reply
 
-    def carried(self, peer: Peer, port: int) -> Carrier:
-        """The protocol of a peer's carrier to the app's `port`."""
+    def carried(self, peer: Peer, port: int) -> Carrier | None:
+        """The protocol of a peer's carrier to the app's `port`; None if it has too many."""
+        if self._carriers[peer, port] >= self.serving.limits.udp_carriers:
+            return None
+        self._carriers[peer, port] += 1
         caller = _Caller(self, peer, port)
         self._callers.add(caller)
         return caller.carrier
@@ -102,7 +109,9 @@ class UdpInbound:
         self.counters.drop(_DIRECTION, reason, count)
 
     def forget(self, caller: _Caller) -> None:
+        """Its connection is gone."""
         self._callers.discard(caller)
+        _less(self._carriers, (caller.peer, caller.port))
 
     # --- flows -------------------------------------------------------------------------------------
 
@@ -123,7 +132,7 @@ class UdpInbound:
             self.drop(reason)
 
     def _open(self, gate: Gate, key: _FlowKey, permit: Permit, back: Callable[[bytes], None]) -> _Flow | None:
-        if self.flows.full or len(gate.open) >= self.serving.limits.udp_flows_per_peer:
+        if self.flows.full or self._held[gate.peer] >= self.serving.limits.udp_flows_per_peer:
             self.drop(datagrams.FLOW_TABLE_FULL)
             return None
         try:
@@ -135,6 +144,7 @@ class UdpInbound:
         flow = _Flow(self, gate, key, sock, back)
         self.flows.add(key, flow)
         gate.open.add(key)
+        self._held[gate.peer] += 1
         return flow
 
     def end(self, key: _FlowKey) -> None:
@@ -142,17 +152,27 @@ class UdpInbound:
         flow = self.flows.get(key)
         if flow is not None:
             self.flows.remove(key)
-            flow.gate.open.discard(key)
-            flow.conversation.close()
+            self._close(flow)
+
+    def _close(self, flow: _Flow) -> None:
+        flow.gate.open.discard(flow.key)
+        flow.conversation.close()
+        _less(self._held, flow.gate.peer)
 
     def _tick(self, now: float) -> None:
         gone = self.flows.expire(now)
         for flow in gone:
-            flow.gate.open.discard(flow.key)
-            flow.conversation.close()
+            self._close(flow)
         self.counters.expired(_DIRECTION, len(gone))
         for caller in tuple(self._callers):
             caller.rest(now, self.serving.limits.pool_idle * _PATIENCE)
+
+
+def _less(counter: Counter[_Key], key: _Key) -> None:
+    """One less, and no trace of who has none."""
+    counter[key] -= 1
+    if counter[key] <= 0:
+        del counter[key]
 
 
 class Gate:
@@ -226,16 +246,19 @@ class _Flow:
 class _Caller:
     """A peer's carrier to one port."""
 
-    __slots__ = ("_gate", "_inbound", "_used", "carrier")
+    __slots__ = ("_gate", "_inbound", "_used", "carrier", "peer", "port")
 
     def __init__(self, inbound: UdpInbound, peer: Peer, port: int) -> None:
         self._inbound = inbound
+        self.peer = peer
+        self.port = port
         self._gate = Gate(inbound, peer, port)
         self._used = inbound.serving.registry.now
         self.carrier = Carrier(inbound.serving.limits, self._frame, self._lost, inbound.drop)
 
     def rest(self, now: float, idle: float) -> None:
-        """Close what its opener must have forgotten."""
+        """Close what its opener must have forgotten, or does not read."""
+        self.carrier.check(now)
         if not self._gate.open and now - self._used >= idle:
             self.carrier.close()
 

@@ -314,7 +314,8 @@ class _Link:
             self._idle_since = self._outbound.serving.registry.now
 
     def rest(self, now: float, idle: float) -> None:
-        """Close if no flow has used it for `idle` seconds."""
+        """Close if no flow has used it for `idle` seconds, or its peer does not read."""
+        self.carrier.check(now)
         if not self._flows and now - self._idle_since >= idle:
             self._outbound.unlink(self)
             self.carrier.close()

@@ -51,6 +51,11 @@ class Decoder:
     def __init__(self) -> None:
         self._rest = b""
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether a part of a frame waits for its rest."""
+        return bool(self._rest)
+
     def feed(self, data: bytes) -> Iterator[Frame]:
         """Every frame that `data` completes. Raises BadMessage for a frame that no peer of ours sends;
         the stream can only be closed then."""

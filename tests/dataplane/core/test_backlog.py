@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataplane.core.backlog import OVERHEAD, Backlog
+from dataplane.core.backlog import Backlog
+from dataplane.core.shares import OVERHEAD
 
 ROOM = 4 * (100 + OVERHEAD)
 PUSHES = st.lists(st.tuples(st.integers(0, 9), st.binary(max_size=100)), max_size=80)
