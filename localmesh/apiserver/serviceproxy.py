@@ -179,7 +179,7 @@ class ServiceProxy:
 
     def _context(self) -> ssl.SSLContext:
         if self._trusting is None:
-            self._trusting = ssl.create_default_context()
+            self._trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             self._trusting.check_hostname = False
             self._trusting.verify_mode = (
                 ssl.CERT_NONE

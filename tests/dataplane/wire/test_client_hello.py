@@ -13,7 +13,7 @@ from dataplane.wire.client_hello import MAX_HELLO, server_name
 
 def hello(name: str | None, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3, *alpn: str) -> bytes:
     """What OpenSSL sends."""
-    context = ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.maximum_version = version
     if alpn:
