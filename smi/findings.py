@@ -67,6 +67,8 @@ class Reason(StrEnum):
 
     INVALID_LIMIT = "InvalidLimit"
     """R15, R16: a part of a Service's annotation about limits has no effect."""
+    PORT_NAME = "PortName"
+    """A Service's port is named for UDP and speaks TCP; the transport decides."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

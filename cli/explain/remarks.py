@@ -77,5 +77,6 @@ RULES: Final[Mapping[str, str]] = {
     Reason.SERVICE_PORT_AS_POD_PORT: "A route names a Service's port where the pod's is meant (R1).",
     Reason.UNKNOWN_SETTING: "A setting has a value that is not one of the documented ones.",
     Reason.INVALID_LIMIT: "A part of a Service's annotation about limits has no effect (R15, R16).",
+    Reason.PORT_NAME: "A Service's TCP port has a name that begins with udp, which means nothing there.",
 }
 """Rule → what it is about, in one sentence."""

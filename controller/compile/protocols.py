@@ -45,7 +45,16 @@ def spoken(transport: str, name: str, app_protocol: str = "") -> Protocol:
         return Protocol.UDP
     if app_protocol:
         return _APP_PROTOCOLS.get(app_protocol.lower(), Protocol.TCP)
-    prefix = name.lower().partition("-")[0]
+    prefix = _prefix(name)
     if prefix in _SERVER_SPEAKS_FIRST:
         return Protocol.TCP
     return _NAME_PREFIXES.get(prefix, Protocol.DETECT)
+
+
+def says_udp(name: str) -> bool:
+    """Whether a port has the name of one for UDP. On a TCP port that means nothing: the transport decides."""
+    return _prefix(name) == "udp"
+
+
+def _prefix(name: str) -> str:
+    return name.lower().partition("-")[0]

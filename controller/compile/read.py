@@ -14,7 +14,7 @@ from enum import StrEnum
 from hashlib import blake2b
 from typing import Final, TypeVar
 
-from controller.compile.protocols import spoken
+from controller.compile.protocols import says_udp, spoken
 from controller.compile.shape import Node, UnreadableError
 from controller.compile.workload import workload_of
 from controller.compile.world import (
@@ -199,7 +199,7 @@ def _service(obj: _Object) -> Service:
     external = spec.at("type").text() == "ExternalName"
     first = spec.at("clusterIP").text()
     every = tuple(node.text() for node in spec.at("clusterIPs").items()) or (first,)
-    ports = [port for node in spec.at("ports").items() if (port := _service_port(node)) is not None]
+    ports = [port for node in spec.at("ports").items() if (port := _service_port(obj, node)) is not None]
     return Service(
         name=obj.name,
         addresses=() if external else tuple(sorted({ip for ip in every if ip and ip != "None"})),
@@ -220,12 +220,20 @@ def _limits(obj: _Object) -> ServiceLimits:
     return limits
 
 
-def _service_port(node: Node) -> Port | None:
+def _service_port(obj: _Object, node: Node) -> Port | None:
     transport = node.at("protocol").text("TCP")
     number = node.at("port").port()
     if transport not in ("TCP", "UDP") or not number:
         return None
     name = node.at("name").text()
+    if transport == "TCP" and says_udp(name) and not node.at("appProtocol").text():
+        message = (
+            f"port {number} is named {name!r} and its protocol is TCP, which decides: set `protocol: UDP`, "
+            "or name it for what is spoken; until then the first bytes of each connection say that"
+        )
+        obj.findings.append(
+            Finding(obj.ref, Severity.WARNING, Reason.PORT_NAME, message, f"{node.path}.name")
+        )
     target = node.at("targetPort")
     named = isinstance(target.value, str) and not target.value.isdecimal()
     return Port(

@@ -55,6 +55,28 @@ def test_service_ports_say_what_is_spoken() -> None:
     ]
 
 
+def test_a_tcp_port_named_for_udp_is_said() -> None:
+    """The transport decides; that the name means nothing is a finding."""
+    ports = [
+        {"name": "udp-dns", "port": 53, "protocol": "UDP"},
+        {"name": "UDP-odd", "port": 54},
+        {"name": "udp", "port": 55, "appProtocol": "http"},
+        {"name": "udpish", "port": 56, "protocol": "TCP"},
+    ]
+    found = from_kubernetes("Service", build.service("odd", ports))
+    assert isinstance(found.value, Service)
+    assert [port.protocol for port in found.value.ports] == [
+        Protocol.UDP,
+        Protocol.DETECT,
+        Protocol.HTTP,
+        Protocol.DETECT,
+    ]
+    [finding] = found.findings
+    assert (finding.reason, finding.severity) == (Reason.PORT_NAME, Severity.WARNING)
+    assert finding.field == "spec.ports[1].name"
+    assert "'UDP-odd'" in finding.message
+
+
 def test_target_ports_are_numbers_or_names() -> None:
     ports = [{"port": 1}, {"port": 2, "targetPort": 8080}, {"port": 3, "targetPort": "8081"}]
     service = read(build.service("api", [*ports, {"port": 4, "targetPort": "web"}]))
