@@ -2,12 +2,14 @@
 
 Hypothesis makes up sequences of changes and requests that overlap them. A small model says what the
 configs in force since a request began allowed it: to be routed to, to be admitted by. An answer must
-come from a pod that both allowed, a refusal or a failure must have had a reason at some moment.
+come from a pod that both allowed, a refusal or a failure must have had a reason at some moment. Answers
+over HTTP/1.1 come in pieces, with changes between them, and all must arrive.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter, deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 
@@ -18,9 +20,9 @@ from hypothesis import strategies as st
 from dataplane.tasks import Tasks
 from dataplane.wire.http2 import Stream
 from smi.policy.snapshot import Endpoint
-from tests.dataplane.serve.http import DEADLINE, Client, Echo, get, read_message
+from tests.dataplane.serve.http import DEADLINE, Client, Message, get, read_message
 from tests.dataplane.serve.http2 import OK, App, Peer, dial
-from tests.dataplane.serve.mesh import API, Mesh, Pod, match, mesh, routes, split
+from tests.dataplane.serve.mesh import API, Handler, Mesh, Pod, match, mesh, routes, split
 from tests.dataplane.waiting import until
 
 PODS = ("root", "v1", "v2", "v3")
@@ -36,6 +38,8 @@ class Ask:
     """A request on one of three connections, behind those that wait there already."""
 
     client: int
+    form: str = "length"
+    """HTTP/1.1: how the answer says where it ends. What ends with its connection has one of its own."""
 
 
 @dataclass(frozen=True)
@@ -76,20 +80,29 @@ class Turns:
 
 
 @dataclass(frozen=True)
+class Pieces:
+    """So many pieces of answers are sent; the others wait."""
+
+    count: int
+
+
+@dataclass(frozen=True)
 class Settle:
     """Until nothing is under way."""
 
 
-Step = Ask | Ready | Weights | Admit | Rotate | Turns | Settle
+Step = Ask | Ready | Weights | Admit | Rotate | Turns | Pieces | Settle
+FORMS = ("length", "chunked", "close")
 STEPS = st.lists(
     st.one_of(
-        st.builds(Ask, st.integers(0, 2)),
-        st.builds(Ask, st.integers(0, 2)),
+        st.builds(Ask, st.integers(0, 2), st.sampled_from(FORMS)),
+        st.builds(Ask, st.integers(0, 2), st.sampled_from(FORMS)),
         st.builds(Ready, st.frozensets(st.sampled_from(PODS))),
         st.builds(Weights, st.none() | st.tuples(st.integers(0, 3), st.integers(0, 3)), st.booleans()),
         st.builds(Admit, st.sampled_from(PODS), st.booleans()),
         st.builds(Rotate, st.sampled_from(("web", *PODS))),
         st.builds(Turns, st.integers(1, 30)),
+        st.builds(Pieces, st.integers(1, 10)),
         st.builds(Settle),
     ),
     max_size=40,
@@ -144,7 +157,7 @@ class Request:
 
 # --- the real thing ---------------------------------------------------------------------------------------
 
-Asks = Callable[[], Coroutine[None, None, tuple[int, str]]]
+Asks = Callable[[str], Coroutine[None, None, tuple[int, str]]]
 """Sends a request at once; the coroutine gives the status, and who answered or our own reason."""
 
 
@@ -159,6 +172,8 @@ class Driver:
         self.requests: list[Request] = []
         self.tasks = Tasks()
         self.asked: list[asyncio.Task[None]] = []
+        self.answered: Counter[int] = Counter()
+        self.tap = Tap()
         self.pods: dict[str, Pod] = {}
         self.endpoints: dict[str, Endpoint] = {}
         self.apps: list[App] = []
@@ -176,7 +191,7 @@ class Driver:
                 self.apps.append(app)
                 port = await app.start(pod.ip)
             else:
-                port = await self.net.serve(pod.ip, Echo(name))
+                port = await self.net.serve(pod.ip, self.tap.server(name))
             self.endpoints[name] = pod.endpoint(port)
         self.tell()
         for _ in range(3):
@@ -185,7 +200,7 @@ class Driver:
                 self.peers.append(peer)
                 self.clients.append(_Http2(peer))
             else:
-                self.clients.append(_Http1(await self.net.client(web.outbound)))
+                self.clients.append(_Http1(self.net, web, await self.net.client(web.outbound)))
 
     def tell(self, *, full: bool = False) -> None:
         """Send web its config as discovery would; `full`: with nothing left of the one before."""
@@ -205,7 +220,10 @@ class Driver:
     def take(self, step: Step) -> None:
         world = self.world
         if isinstance(step, Ask):
-            self.ask(self.clients[step.client])
+            self.ask(self.clients[step.client], step.form)
+            return
+        if isinstance(step, Pieces):
+            self.tap.let(step.count)
             return
         if isinstance(step, Ready):
             world.ready = step.pods
@@ -222,31 +240,39 @@ class Driver:
         for number in self.under_way:
             self.requests[number].see(world)
 
-    def ask(self, client: Asks) -> None:
+    def ask(self, client: Asks, form: str) -> None:
         number = len(self.requests)
         request = Request()
         request.see(self.world)
         self.requests.append(request)
         self.under_way.add(number)
 
-        answer_of = client()
+        answer_of = client(form)
 
         async def run() -> None:
             async with asyncio.timeout(DEADLINE):
                 answer = await answer_of
             self.under_way.discard(number)
             request.judge(*answer)
+            self.answered[answer[0]] += 1
 
         self.asked.append(self.tasks.start(f"request {number}", run()))
 
     async def settle(self) -> None:
+        self.tap.flow()
         await asyncio.gather(*self.asked)
+        self.tap.stop()
         self.asked.clear()
 
     async def finish(self) -> None:
         await self.settle()
         web = self.pods["web"]
         await until(lambda: sum(web.count("outbound").values()) == len(self.requests))
+        counted: Counter[int] = Counter()
+        for (status, reason), number in web.count("outbound").items():
+            counted[status] += number
+            assert status == 503 or not reason, (status, reason)
+        assert counted == self.answered
         await until(lambda: not any(load.active for load in web.loads()))
 
     async def stop(self) -> None:
@@ -268,20 +294,83 @@ def _answers(name: str) -> Callable[[Peer], None]:
     return react
 
 
+class Tap:
+    """What keeps pieces of answers back, in whichever order they come."""
+
+    def __init__(self) -> None:
+        self._flows = False
+        self._waiting: deque[asyncio.Event] = deque()
+
+    def let(self, count: int) -> None:
+        while self._waiting and count:
+            self._waiting.popleft().set()
+            count -= 1
+
+    def flow(self) -> None:
+        self._flows = True
+        self.let(len(self._waiting))
+
+    def stop(self) -> None:
+        self._flows = False
+
+    def server(self, name: str) -> Handler:
+        """Answers with its name, in the form that the path asks for."""
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while True:
+                form = (await read_message(reader)).start.split(" ")[1].strip("/")
+                for piece in _pieces(name, form):
+                    if not self._flows:
+                        turn = asyncio.Event()
+                        self._waiting.append(turn)
+                        await turn.wait()
+                    writer.write(piece)
+                    await writer.drain()
+                if form == "close":
+                    return
+
+        return serve
+
+
+def _pieces(name: str, form: str) -> list[bytes]:
+    one, two = name[:1], name[1:]
+    if form == "chunked":
+        first, second = (f"{len(part)}\r\n{part}\r\n" for part in (one, two))
+        cut = ["Transfer-Enc", "oding: chunked\r\n\r\n", first[:2], first[2:], second, "0\r", "\n\r\n"]
+    elif form == "close":
+        cut = ["Connection: close\r", "\n\r\n", one, two]
+    else:
+        cut = [f"Content-Length: {len(name)}\r\n\r\n", one, two]
+    return [piece.encode() for piece in ("HTTP/1.1 2", "00 OK\r\n", *cut)]
+
+
 class _Http1:
     """Asks one request after the other on one connection."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, net: Mesh, web: Pod, client: Client) -> None:
+        self._net = net
+        self._web = web
         self._client = client
         self._turn = asyncio.Lock()
 
-    def __call__(self) -> Coroutine[None, None, tuple[int, str]]:
-        self._client.send(get(API))
+    def __call__(self, form: str) -> Coroutine[None, None, tuple[int, str]]:
+        if form == "close":
+            return self._alone()
+        self._client.send(get(API, f"/{form}"))
         return self._answer()
+
+    async def _alone(self) -> tuple[int, str]:
+        client = await self._net.client(self._web.outbound)
+        client.send(get(API, "/close"))
+        return self._judged(await read_message(client.reader, until_close=True))
 
     async def _answer(self) -> tuple[int, str]:
         async with self._turn:
             message = await read_message(self._client.reader)
+        return self._judged(message)
+
+    @staticmethod
+    def _judged(message: Message) -> tuple[int, str]:
         own = message.get("x-smi-mesh-reason") or message.get("x-smi-mesh-denial")
         return message.status, own or message.body.decode()
 
@@ -292,7 +381,7 @@ class _Http2:
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
 
-    def __call__(self) -> Coroutine[None, None, tuple[int, str]]:
+    def __call__(self, _form: str) -> Coroutine[None, None, tuple[int, str]]:
         stream = self._peer.get()
         return self._answer(stream)
 
@@ -308,6 +397,14 @@ class _Http2:
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(STEPS, st.booleans())
 @example([Ask(0), Settle(), Ready(frozenset()), Ask(0), Settle(), Ready(frozenset({"root"})), Ask(0)], False)
+@example(
+    [
+        *[Ask(number, form) for number, form in enumerate(FORMS)],
+        *[Turns(30), Pieces(4), Ready(frozenset({"v1"})), Turns(9), Pieces(5), Rotate("web"), Turns(9)],
+        *[Pieces(3), Rotate("root"), Admit("root", admits=False), Turns(9), Ask(1), Pieces(3), Settle()],
+    ],
+    False,
+)
 @example(
     [Weights((1, 1)), *[Ask(0), Turns(1)] * 6, Admit("v1", admits=False), *[Ask(1)] * 4, Rotate("v2")], True
 )

@@ -202,24 +202,20 @@ async def test_a_stuck_server_does_not_slow_others(net: Mesh) -> None:
         client.send(get(API))
     await until(lambda: sum(load.active for load in web.loads()) == 30)
     quick = await net.client(web.outbound)
-    loop = asyncio.get_running_loop()
-    began = loop.time()
     for _ in range(50):
         assert (await quick.ask(get(OTHER))).status == 200
-    assert loop.time() - began < 2.0
+    assert web.count("outbound") == {(200, ""): 50}  # while each of the others is still stuck
+    assert sum(load.active for load in web.loads()) == 30
 
 
 async def test_a_flood_on_one_connection_leaves_others_their_turn(net: Mesh) -> None:
     web, _ = await two_hops(net, Echo())
     flood, polite = await net.client(web.outbound), await net.client(web.outbound)
     flood.send(get(API) * 5000)
-    loop = asyncio.get_running_loop()
-    began = loop.time()
     for _ in range(20):
         assert (await polite.ask(get(API))).status == 200
-    took = loop.time() - began
     answered = web.count("outbound")[200, ""] - 20
-    assert answered < 5000, f"the flood was served first: {answered} of its requests in {took:.2f} s"
+    assert answered < 5000, f"the flood was served first: {answered} of its requests"
     flood.reset()
 
 
