@@ -110,7 +110,9 @@ def _files(sources: Path) -> Iterable[Path]:
 
 
 def _run(command: Sequence[str], folder: Path) -> None:
-    env = os.environ | {"MYPYC_OPT_LEVEL": "2", "MYPYC_DEBUG_LEVEL": "0"}
+    # All is one library. What it does not export, it can call directly and inline, and need not list by name.
+    flags = f"{os.environ.get('CFLAGS', '')} -fvisibility=hidden".strip()
+    env = os.environ | {"MYPYC_OPT_LEVEL": "2", "MYPYC_DEBUG_LEVEL": "0", "CFLAGS": flags}
     done = subprocess.run(  # noqa: S603 - this interpreter, on our own files
         command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
