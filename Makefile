@@ -25,10 +25,10 @@ test: unit e2e ## everything, end-to-end tests over real processes included
 unit: $(DEV) system ## fast tests: no root, no cluster
 	$(BIN)/pytest -q -n 2 -m "not e2e"
 
-# By file: each of the two has clusters of its own.
+# By file: each of the two has clusters of its own. In the order of tests/conftest.py: the longest first.
 e2e: $(DEV) system ## real processes, and network namespaces where it is root
 	@$(BIN)/python .ci/helm-binary
-	$(BIN)/pytest -q -n 2 --dist loadfile -m e2e
+	$(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m e2e
 
 compiled: $(DEV) ## the sidecar's hot modules as machine code, where there is a C compiler; a minute or two
 	@$(BIN)/python -m dataplane.compiled

@@ -19,6 +19,16 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 _KNOWN_SKIPS = Path(__file__).with_name("known_skips.txt")
 
 
+_LONGEST = (
+    "cli/test_e2e_demo.py",
+    "conformance/mutants/test_e2e_mutants.py",
+    "conformance/test_e2e_suite.py",
+    "e2e/test_continuity.py",
+    "conformance/kuttl/test_e2e_kuttl.py",
+)
+"""Files of the end-to-end tests that take more than half a minute, the longest first."""
+
+
 def _known_skips() -> tuple[str, ...]:
     lines = _KNOWN_SKIPS.read_text(encoding="utf-8").splitlines()
     return tuple(line.partition("\t")[0] for line in lines if line.strip() and not line.startswith("#"))
@@ -47,6 +57,12 @@ class _SkipGuard:
 def pytest_configure(config: pytest.Config) -> None:
     if os.environ.get("CI") == "true" and not hasattr(config, "workerinput"):
         config.pluginmanager.register(_SkipGuard())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files begin first: one that began last would leave the other core idle (`make e2e`)."""
+    first = {Path(__file__).parent / name: place for place, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: first.get(item.path, len(first)))
 
 
 def pytest_collection_finish() -> None:
