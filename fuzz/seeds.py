@@ -66,6 +66,37 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
     "names": (b"api.shop:8080", b"[::1]:80", b"http://a:1/b?c", b"GET / HTTP/1.1\r\n", b"\x16\x03\x01"),
     "path": (b"/a/../b//c?d=/../", b"/%61%2f%2e%2E/x", b"*", b"/a;b/\xc0\xaf", b"/%252e"),
     "datagrams": (b"\0\0\0\1\0\2\0ab" + b"\0\0\0\1\0\0\1",),
+    "discovery": (
+        b'{"type":"hello","protocol":1,"pod":"a/b","version":"1","subscriptions":["a:80"]}\n{"type":"ack","revision":1}',
+        b'{"type":"nack","revision":1,"error":"x"}\n{"type":"subscribe","keys":["a:80"]}\n{"type":"ping"}',
+        json.dumps(
+            {
+                "type": "update",
+                "revision": 1,
+                "full": True,
+                "resources": {
+                    "inbound": encode_inbound(Inbound("a/b", "spiffe://a/b")),
+                    "cluster/a/c:80": encode_cluster((Endpoint("10.0.0.1", 80, "a/b", "spiffe://a/b"),)),
+                },
+                "removed": ["cluster/a/d:80"],
+            }
+        ).encode(),
+    ),
+    "traces": (
+        b"\x00" + b"00-" + b"1" * 32 + b"-" + b"2" * 16 + b"-01\n\x01a=b",
+        b"\x02" + b"1" * 16 + b"-" + b"2" * 16 + b"-d\n",
+        b"\x03" + b"1" * 32 + b"\n\x04" + b"2" * 16 + b"\n\x05true\n\x061",
+    ),
+    "timeout": (b"1S", b"99999999H", b"5n"),
+    "relayed": (
+        b"\0POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1;a=b\r\nx\r\n0\r\nX: y\r\n\r\n",
+        b"\1GET /a?b HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: a\r\n\r\nGET / HTTP/1.0\r\n\r\n",
+        b"\2PUT http://a HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcGET / HTTP/1.1\r\nhost:a\r\n\r\n",
+    ),
+    "relayed_requests": (bytes(20), bytes(range(0, 240, 12)), bytes(range(240, 0, -12))),
+    "relayed_responses": (bytes(20), bytes(range(0, 240, 12)), bytes(range(240, 0, -12))),
+    "relayed_streams": (bytes(20), bytes(range(0, 240, 12)), bytes(range(240, 0, -12))),
+    "answered_streams": (bytes(20), bytes(range(0, 240, 12)), bytes(range(240, 0, -12))),
     "hello": (
         b"\x16\3\1" + len(_RECORD).to_bytes(2) + _RECORD,
         b"\x16\3\1\0\7" + _RECORD[:7] + b"\x16\3\3" + (len(_RECORD) - 7).to_bytes(2) + _RECORD[7:],

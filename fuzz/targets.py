@@ -15,7 +15,23 @@ from pathlib import Path
 
 import atheris  # type: ignore[import-not-found]  # dependency group `fuzz`, not installed for `make check`
 
-with atheris.instrument_imports(include=["dataplane.wire", "localmesh.streams.spdy", "smi.policy"]):
+with atheris.instrument_imports(
+    include=[
+        "dataplane.core.answer",
+        "dataplane.core.traces",
+        "dataplane.serve.http_client",
+        "dataplane.serve.http_server",
+        "dataplane.state",
+        "dataplane.wire",
+        "localmesh.streams.spdy",
+        "smi.policy",
+    ]
+):
+    from controller.discovery.protocol import ProtocolError
+    from controller.discovery.protocol import parse as parse_message
+    from dataplane.core.answer import grpc_timeout
+    from dataplane.core.traces import read_context, trace_of, write_context
+    from dataplane.state import State
     from dataplane.wire.authority import parse_authority, split_absolute
     from dataplane.wire.body import Chunked
     from dataplane.wire.client_hello import server_name
@@ -40,7 +56,9 @@ with atheris.instrument_imports(include=["dataplane.wire", "localmesh.streams.sp
     )
     from smi.policy.path import BadTarget, normalise_target
 
+
 from fuzz.http2 import feed
+from tests.dataplane.serve import differential, differential_http2, tricks
 
 CORPUS = Path(__file__).parent / "corpus"
 
@@ -207,6 +225,75 @@ def hello(data: bytes) -> None:
         assert not set(name) - set("abcdefghijklmnopqrstuvwxyz0123456789.-_")
 
 
+def traces(data: bytes) -> None:
+    """Lines of fields that are about a trace. What is written of a context is the same context."""
+    names = (
+        b"traceparent",
+        b"tracestate",
+        b"b3",
+        b"x-b3-traceid",
+        b"x-b3-spanid",
+        b"x-b3-sampled",
+        b"x-b3-flags",
+    )
+    fields = [(names[line[0] % len(names)], line[1:]) for line in data.split(b"\n") if line]
+    trace_of(dict(fields).get)
+    context = read_context(fields)
+    if context is None or not context.trace:
+        return
+    context.sampled = bool(context.sampled or context.debug)
+    again = read_context(write_context(context, b"1" * 16, context.span))
+    assert again is not None
+    assert (again.trace, again.span, again.sampled) == (context.trace, b"1" * 16, context.sampled)
+
+
+def timeout(data: bytes) -> None:
+    seconds = grpc_timeout(data)
+    assert seconds is None or 0 <= seconds < 1e12
+
+
+def discovery(data: bytes) -> None:
+    """Lines of a sidecar, and of a controller: one that is refused changes nothing."""
+    state = State(0)
+    for line in data.split(b"\n"):
+        with contextlib.suppress(ProtocolError):
+            parse_message(line)
+        try:
+            message = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if not isinstance(message, dict):
+            continue
+        before = (state.revision, state.inbound, state.subscriptions)
+        try:
+            state.apply(message)
+        except CodecError:
+            assert (state.revision, state.inbound, state.subscriptions) == before
+
+
+def relayed(data: bytes) -> None:
+    """A client's bytes through the proxy: other parsers find the requests that were decided."""
+    differential.check_requests(data[1:], (0, 1, 7)[data[0] % 3] if data else 0)
+
+
+def relayed_requests(data: bytes) -> None:
+    """The same, of messages that a grammar of tricks puts together."""
+    differential.check_requests(tricks.requests(data[1:]), (0, 1, 7)[data[0] % 3] if data else 0)
+
+
+def relayed_responses(data: bytes) -> None:
+    differential.check_response(*tricks.response(data[1:]), (1 << 20, 1, 7)[data[0] % 3] if data else 1)
+
+
+def relayed_streams(data: bytes) -> None:
+    """The same over HTTP/2, with hyper-h2 as the judge: requests, and answers."""
+    differential_http2.check_request(tricks.http2_request(data))
+
+
+def answered_streams(data: bytes) -> None:
+    differential_http2.check_response(*tricks.http2_response(data))
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target
     for target in (
@@ -222,7 +309,15 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         datagrams,
         hello,
         codec,
+        discovery,
+        traces,
+        timeout,
         spdy,
+        relayed,
+        relayed_requests,
+        relayed_responses,
+        relayed_streams,
+        answered_streams,
     )
 }
 
@@ -232,8 +327,9 @@ def main() -> None:
     if name not in TARGETS:
         sys.exit(f"usage: python -m fuzz.targets {{{','.join(TARGETS)}}} [libFuzzer options]")
     seeds = CORPUS / name
-    arguments = [sys.argv[0], *sys.argv[2:]]
-    if seeds.is_dir():
+    # libFuzzer calls itself by the first, for instance to choose from a corpus (-merge=1).
+    arguments = [f"{sys.executable} -m fuzz.targets {name}", *sys.argv[2:]]
+    if seeds.is_dir() and "-merge=1" not in arguments:
         arguments.append(str(seeds))
     atheris.Setup(arguments, TARGETS[name])
     atheris.Fuzz()

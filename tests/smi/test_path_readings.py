@@ -1,4 +1,4 @@
-"""S19: other people's URL libraries see the path that was authorised, and its directory once it is decoded."""
+"""S19: other people's URL libraries see the path that was authorised, its directory also once decoded."""
 
 from __future__ import annotations
 

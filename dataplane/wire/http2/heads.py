@@ -170,6 +170,9 @@ def read_response(block: Block) -> StreamResponse:
             plain.append(pair)
         else:
             raise _malformed(pair, kind)
+    if head.managed and (head.status < 200 or head.status == 204):
+        head.content_length = None
+        head.managed = []  # RFC 9110 §8.6: they have no length to name
     return head
 
 

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.dataplane.serve import tricks
-from tests.dataplane.serve.differential_http2 import Part, check_request, check_response
+from tests.dataplane.serve.differential_http2 import Part, check_request, check_response, relay_response
+from tests.dataplane.serve.judges_http2 import read_response
 
 CHOICES = st.binary(min_size=1, max_size=30)
 GET = [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/")]
@@ -71,6 +72,7 @@ def test_requests(parts: list[Part], passed: bool) -> None:
         (b"GET", [("head", [(b":status", b"304"), (b"content-length", b"5")]), ("data", b"")], True),
         (b"GET", [("head", [(b":status", b"304")]), ("data", b"hello")], False),
         (b"GET", [("head", [(b":status", b"204")]), ("data", b"hello")], False),
+        (b"GET", [("head", [(b":status", b"204"), (b"content-length", b"5")]), ("data", b"")], True),
         (b"GET", [("head", [(b":status", b"200"), (b"content-length", b"5")])], False),
         (b"GET", [("head", [(b":status", b"200"), (b"content-length", b"0")])], True),
         (b"GET", [("head", [(b":status", b"200")]), ("head", [(b"content-length", b"0")])], False),
@@ -79,3 +81,13 @@ def test_requests(parts: list[Part], passed: bool) -> None:
 )
 def test_answers(method: bytes, parts: list[Part], passed: bool) -> None:
     assert check_response(method, parts) is passed
+
+
+def test_some_answers_name_no_length() -> None:
+    """RFC 9110 §8.6; hyper-h2 waits for it behind a 204."""
+    length = (b"content-length", b"5")
+    hint: list[Part] = [("head", [(b":status", b"103"), length]), ("head", [(b":status", b"204"), length])]
+    relayed = relay_response(b"GET", hint)
+    assert relayed is not None
+    found = read_response(b"GET", relayed.frames)
+    assert (found.interims, found.fields) == ([[(b":status", b"103")]], [(b":status", b"204")])
