@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,9 +44,17 @@ class _Contexts:
 
 
 class Identity:
-    """The proxy's current certificate. `now` is Unix time, `chance` a number in [0, 1)."""
+    """The proxy's current certificate. `now` is Unix time, `chance` a number in [0, 1); `new_key` makes a
+    key within so many seconds.
+    """
 
-    def __init__(self, settings: Settings, now: Callable[[], float], chance: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        now: Callable[[], float],
+        chance: Callable[[], float],
+        new_key: Callable[[float], Awaitable[Key]] = make_key,
+    ) -> None:
         self.not_after = 0.0
         """End of the current certificate's validity, Unix seconds; 0 before the first."""
         self.renewals = 0
@@ -56,6 +64,7 @@ class Identity:
         self._settings = settings
         self._now = now
         self._chance = chance
+        self._new_key = new_key
         self._bundle = settings.trust_bundle
         self._renew_at = 0.0
         self._next_key: Key | None = None  # waits for its certificate while attempts fail
@@ -163,7 +172,7 @@ class Identity:
 
     async def _renew(self) -> None:
         settings = self._settings
-        key = self._next_key = self._next_key or await make_key(ATTEMPT_SECONDS)
+        key = self._next_key = self._next_key or await self._new_key(ATTEMPT_SECONDS)
         signed = await sign(
             settings.controller,
             settings.identity_port,

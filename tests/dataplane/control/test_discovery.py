@@ -22,7 +22,7 @@ from dataplane.state import State
 from dataplane.tasks import Tasks
 from tests.dataplane.config import cluster, destination, inbound
 from tests.dataplane.control.authority import Authority
-from tests.dataplane.control.stand_in import POD_URI, StandIn, Stream
+from tests.dataplane.control.stand_in import POD_URI, StandIn, Stream, key_made_here
 from tests.dataplane.waiting import until
 
 API = "10.96.0.5:8080"
@@ -34,7 +34,7 @@ class Proxy:
     def __init__(self, settings: Settings, ping_seconds: float = 5.0, dead_seconds: float = 15.0) -> None:
         self.settings = settings
         self.state = State(phase=0)
-        self.identity = Identity(settings, time.time, lambda: 0.0)
+        self.identity = Identity(settings, time.time, lambda: 0.0, key_made_here)
         self.discovery = Discovery(
             settings, self.state, self.identity, "1.2.3", lambda: 0.0, ping_seconds, dead_seconds
         )

@@ -22,7 +22,7 @@ from dataplane.core.peer import spiffe_id
 from dataplane.settings import Settings
 from dataplane.tasks import Tasks
 from tests.dataplane.control.authority import Authority
-from tests.dataplane.control.stand_in import POD_URI, TOKEN, StandIn, http_answer
+from tests.dataplane.control.stand_in import POD_URI, TOKEN, StandIn, http_answer, key_made_here
 from tests.dataplane.serve.test_tls import Pair
 from tests.dataplane.waiting import until
 
@@ -35,7 +35,7 @@ async def tasks() -> AsyncIterator[Tasks]:
 
 
 def make(settings: Settings, now: Callable[[], float] = time.time) -> Identity:
-    return Identity(settings, now, lambda: 0.0)
+    return Identity(settings, now, lambda: 0.0, key_made_here)
 
 
 class Ahead:
@@ -50,7 +50,7 @@ class Ahead:
 async def test_a_certificate_is_obtained_with_the_token_and_a_request_that_names_nobody(
     settings: Settings, controller: StandIn
 ) -> None:
-    identity = make(settings)
+    identity = Identity(settings, time.time, lambda: 0.0)  # makes its key in a process of its own
     assert identity.not_after == 0
     await identity.obtain()
     assert identity.ready
@@ -244,7 +244,7 @@ async def test_a_missing_token_and_an_absent_controller_are_said(settings: Setti
 
 
 async def test_the_key_leaves_no_open_descriptor(settings: Settings) -> None:
-    identity = make(settings)
+    identity = Identity(settings, time.time, lambda: 0.0)
     await identity.obtain()
     assert not [name for name in _open_files() if "smi-mesh-key" in name]
 
