@@ -46,17 +46,20 @@ Fields = list[tuple[bytes, bytes]]
 
 _TCHAR: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 _TEXT: Final = rb"[\t\x20-\x7e\x80-\xff]"
+_HOST: Final = rb"[0-9A-Za-z._~!$&'()*+;=:%\[\]\-]++"
+"""What hosts with ports are made of (RFC 3986 §3.2.2), but for the comma: joined fields have one."""
 _LINES: Final = rb"(\n(?:" + _TCHAR + rb"++:" + _TEXT + rb"*+\r\n)*+)\r\n"
 """Field lines, as a block that begins with the line feed before the first: each is `\n…\r` then.
 Possessive throughout, so that a head that is none is found out in linear time."""
 _REQUEST: Final = re.compile(
     rb"(" + _TCHAR + rb"++) ([!\"$-~\x80-\xff]++) HTTP/1\.([01])\r"
-    rb"(?:\n[Hh]ost: ([!-~\x80-\xff]++)\r)?+" + _LINES
+    rb"(?:\n[Hh]ost: (" + _HOST + rb")\r)?+" + _LINES
 )
 """Most clients send the host first: it is taken out on the way."""
 _RESPONSE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: (" + _TEXT + rb"*+))?+\r" + _LINES)
 _VERSION: Final = re.compile(rb"HTTP/[0-9]\.[0-9]")
 _TOKEN: Final = re.compile(_TCHAR + rb"+")
+HOST: Final = re.compile(_HOST)
 _METHODS: Final = frozenset(
     b"GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH COPY LOCK MKCOL MOVE PROPFIND PROPPATCH SEARCH "
     b"UNLOCK BIND REBIND UNBIND ACL REPORT MKACTIVITY CHECKOUT MERGE M-SEARCH NOTIFY SUBSCRIBE UNSUBSCRIBE "
@@ -432,6 +435,8 @@ def _note(head: RequestHead | ResponseHead, low: bytes, noted: re.Match[bytes] |
             value = lines[noted.start(5) : stop - 1].strip(b" \t")
             if name == b"host" and isinstance(head, RequestHead):
                 hosts += 1
+                if value and HOST.fullmatch(value) is None:
+                    raise BadMessage("the host field is no host with an optional port")  # RFC 9112 §3.2
                 head.host = value
             else:
                 head.managed.append((name, value))

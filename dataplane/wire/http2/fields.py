@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from dataplane.wire.http1 import HOST as HOST_TEXT
 from dataplane.wire.http1 import REQUEST_ID
 
 Pair = tuple[bytes, bytes]
@@ -78,6 +79,8 @@ def judge(pair: Pair) -> Entry:
         sound = _STATUS.fullmatch(value) is not None
     elif kind == LENGTH:
         sound = _LENGTH.fullmatch(value) is not None
+    elif kind in (AUTHORITY, HOST):  # RFC 9113 §8.3.1: no user information
+        sound = not value or HOST_TEXT.fullmatch(value) is not None
     elif kind == TE:
         sound = value.lower() == b"trailers"
     else:
