@@ -55,7 +55,8 @@ class TlsLayer:
         server_name: str | None = None,
         session: ssl.SSLSession | None = None,
     ) -> None:
-        """`server_name`: the SNI to send; None makes this the server's side. `seconds`: for the handshake.
+        """`server_name`: the SNI to send; None makes this the server's side. `seconds`: for the handshake,
+        and for a peer to take what is left when TLS has failed.
 
         `session`: of the same context, for a client to resume if the server still knows it.
         """
@@ -306,6 +307,8 @@ class TlsLayer:
             self._loss = loss
             if self._raw is not None:
                 self._raw.close()  # not abort: an alert may be in the buffer
+                if self._timer is None:  # a peer that does not read would keep it there
+                    self._timer = asyncio.get_running_loop().call_later(self._seconds, self._too_slow)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -314,5 +317,5 @@ class TlsLayer:
 
     def _too_slow(self) -> None:
         if self._raw is not None:
-            self._loss = TimeoutError("the TLS handshake took too long")
+            self._loss = self._loss or TimeoutError("the TLS handshake took too long")
             self._raw.abort()
