@@ -160,6 +160,7 @@ async def test_a_client_that_dies_unread_is_noticed_by_writing_to_it() -> None:
             await command.left.wait()
         with pytest.raises(asyncio.CancelledError):
             await sending
+        opened._response.close()
 
 
 # --- SPDY ------------------------------------------------------------------------------------------------
