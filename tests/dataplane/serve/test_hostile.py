@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections import Counter
 
 import pytest
 
 from dataplane.serve.sockets import reset
 from dataplane.wire.http1 import MAX_INTERIMS
+from tests.dataplane.control.authority import Authority
 from tests.dataplane.serve.http import Echo, get, plain, read_message
-from tests.dataplane.serve.mesh import API, Mesh, two_hops
+from tests.dataplane.serve.mesh import API, Contexts, Mesh, two_hops
 from tests.dataplane.waiting import until
 
 ANSWER = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX: y\r\n\r\n5\r\nhello\r\n0\r\nT: u\r\n\r\n"
@@ -133,3 +135,58 @@ async def test_interim_answers_without_end(net: Mesh, count: int, status: int) -
     assert (answer.status, seen) == (status, MAX_INTERIMS)
     assert api.count("inbound") == {(status, "bad-response" if status == 502 else ""): 1}
     assert web.count("outbound") == {(status, ""): 1}
+
+
+NO_HANDSHAKES = (
+    b"GET / HTTP/1.1\r\nHost: api\r\n\r\n",
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    b"SSH-2.0-x\r\n",
+    b"\x80\x2e\x01\x00\x02" + bytes(44),  # SSL 2
+    b"\x16\x03\x01\xff\xff" + bytes(100),  # a record larger than there are
+    b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00",  # an empty ClientHello
+    b"\x16\x03\x03\x40\x00\x01\x00\x3f\xfc" + bytes(16_380),  # one of zeros
+    b"\x15\x03\x03\x00\x02\x01\x00" * 1000,  # warnings without end
+)
+
+
+@pytest.mark.parametrize("begun", NO_HANDSHAKES, ids=range(len(NO_HANDSHAKES)))
+async def test_what_is_no_handshake_at_the_mesh_port(net: Mesh, begun: bytes) -> None:
+    """Nothing but an alert comes back; the handshake is counted as failed, and the port serves others."""
+    web, api = await two_hops(net, Echo())
+    stranger = await net.client((api.ip, net.mesh_port))
+    stranger.send(begun)
+    try:
+        answer = await stranger.closed()
+    except ConnectionResetError:
+        answer = b""
+    assert answer == b"" or (answer[0], len(answer)) == (21, 7)
+    assert api.telemetry._counters["smi_mesh_tls_handshakes_total"].values == {("server", "failed"): 1}
+    assert (await (await net.client(web.outbound)).ask(get(API))).status == 200
+    assert api.count("inbound") == {(200, ""): 1}
+
+
+@pytest.mark.parametrize("how", ["TLS 1.2", "no certificate", "another authority", "no ALPN", "unknown ALPN"])
+async def test_tls_that_is_no_peer_s(net: Mesh, how: str) -> None:
+    """However far it comes, it does not come to the app."""
+    web, api = await two_hops(net, Echo())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    if how == "TLS 1.2":
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+    elif how == "another authority":
+        context = Contexts(Authority(), "web", "web-1").client_context
+        context.verify_mode = ssl.CERT_NONE
+    elif how != "no certificate":
+        context = web.contexts.client_context
+        context.set_alpn_protocols(["foo"] if how == "unknown ALPN" else [])
+
+    async def ask() -> None:
+        client = await net.client((api.ip, net.mesh_port), ssl=context, server_hostname="8080.api")
+        await client.ask(get(API))
+
+    with pytest.raises((ssl.SSLError, ConnectionError, asyncio.IncompleteReadError)):
+        await ask()
+    assert api.count("inbound") == {}
+    web.contexts.rotate()
+    assert (await (await net.client(web.outbound)).ask(get(API))).status == 200
