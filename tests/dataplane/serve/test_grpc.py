@@ -9,10 +9,11 @@ import grpc
 import grpc.aio
 import pytest
 
+from dataplane.serve.http2_server import DownstreamLink, Exchange
 from dataplane.wire.http2 import Code
 from smi.policy.snapshot import Protocol
 from tests.dataplane.serve import grpc_app
-from tests.dataplane.serve.http2 import POST_API, App, Peer, dial, shop
+from tests.dataplane.serve.http2 import POST_API, App, Peer, dial, shop, silent
 from tests.dataplane.serve.mesh import API, Mesh, Pod, match, routes, split
 from tests.dataplane.waiting import until
 from tests.dataplane.wire.http2.kit import OK
@@ -115,10 +116,6 @@ async def test_denial_has_grpcs_shape(net: Mesh) -> None:
     await server.stop(0)
 
 
-def _silent(_peer: Peer) -> None:
-    """Never answers."""
-
-
 def _talks(peer: Peer) -> None:
     """Begins an answer and does not come to its end."""
     for number, stream in list(peer.events.streams.items()):
@@ -129,17 +126,29 @@ def _talks(peer: Peer) -> None:
         peer.connection.send_data(stream, b"\0\0\0\0\1x", end=False)
 
 
-@pytest.mark.parametrize("react", [_silent, _talks], ids=["no-answer", "server-streams"])
+def _exchange(pod: Pod) -> Exchange:
+    """The one call that a pod's proxy carries."""
+    links = [one for one in pod.running._serving.registry._served if isinstance(one, DownstreamLink)]
+    [owner] = [stream.owner for link in links for stream in link.connection.streams.values()]
+    assert isinstance(owner, Exchange)
+    return owner
+
+
+@pytest.mark.parametrize("react", [silent, _talks], ids=["no-answer", "server-streams"])
 @pytest.mark.parametrize("done", [True, False], ids=["asked", "client-streams"])
 async def test_deadline_is_honoured(net: Mesh, react: Callable[[Peer], None], done: bool) -> None:
     """By the proxies: this client, unlike grpcio's, waits for ever, and so does the app."""
     web, _, app = await shop(net, App(react), protocol=Protocol.GRPC)
     client = await dial(web)
-    client.connection.open(
-        [*POST_API, GRPC, (b"te", b"trailers"), (b"grpc-timeout", b"200m")], None, end=done
-    )
+    client.connection.open([*POST_API, GRPC, (b"te", b"trailers"), (b"grpc-timeout", b"1H")], None, end=done)
     client.flush()
     await app.reached()
+    if react is _talks:
+        await until(lambda: client.events.data.get(1))
+    exchange = _exchange(web)
+    assert exchange._timer is not None
+    assert 3000.0 < exchange._timer.when() - asyncio.get_running_loop().time() <= 3600.0
+    exchange._too_late()
     await until(lambda: any(b"grpc-status" in str(event).encode() for event in client.events.seen))
     [ending] = [event for event in client.events.seen if "grpc-status" in str(event)]
     assert ending[0] == ("trailers" if react is _talks else "response")
@@ -151,6 +160,17 @@ async def test_deadline_is_honoured(net: Mesh, react: Callable[[Peer], None], do
         await until(lambda: ("reset", 1, Code.NO_ERROR) in client.events.seen)
     await until(lambda: _grpc(web, "outbound") == {"4": 1})
     assert web.count("outbound") == {(200 if react is _talks else 504, "deadline"): 1}
+    await until(lambda: not any(load.active for load in web.loads()))
+
+
+async def test_deadline_passes_by_itself(net: Mesh) -> None:
+    """However far the call has come by then."""
+    web, _, _ = await shop(net, App(silent), protocol=Protocol.GRPC)
+    client = await dial(web)
+    client.connection.open([*POST_API, GRPC, (b"te", b"trailers"), (b"grpc-timeout", b"50m")], None, end=True)
+    client.flush()
+    await until(lambda: _grpc(web, "outbound") == {"4": 1})
+    assert web.count("outbound") == {(504, "deadline"): 1}
     await until(lambda: not any(load.active for load in web.loads()))
 
 
