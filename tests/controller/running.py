@@ -50,7 +50,7 @@ async def until(condition: Callable[[], Awaitable[_Result | None]], seconds: flo
     """The first true result of `condition`."""
     async with asyncio.timeout(seconds):
         while not (result := await condition()):  # noqa: ASYNC110 - the API is asked, it tells nobody
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.02)
         return result
 
 
