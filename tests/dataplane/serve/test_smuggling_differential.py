@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -40,6 +41,23 @@ def test_servers_find_the_end_of_a_body(data: bytes, step: int) -> None:
 @given(CHOICES, st.sampled_from([1 << 20, 1, 7]))
 def test_clients_find_the_answers_that_were_given(choices: bytes, step: int) -> None:
     check_response(*tricks.response(choices), step)
+
+
+CORPUS = Path(__file__).parents[3] / "fuzz" / "corpus"
+
+
+@pytest.mark.parametrize("target", ["relayed", "relayed_requests", "relayed_responses"])
+def test_what_fuzzing_found_new_ways_with(target: str) -> None:
+    """The corpus of the long form."""
+    inputs = [path.read_bytes() for path in sorted((CORPUS / target).iterdir())]
+    assert len(inputs) > 3
+    for data in inputs:
+        if target == "relayed":
+            check_requests(data[1:])
+        elif target == "relayed_requests":
+            check_requests(tricks.requests(data[1:]))
+        else:
+            check_response(*tricks.response(data[1:]))
 
 
 # What the properties found, each once.
