@@ -294,7 +294,7 @@ class Mesh:
         self.pods: list[Pod] = []
         self._servers: list[asyncio.Server] = []
         self._handlers: set[asyncio.Task[None]] = set()
-        self._others: list[Callable[[], None]] = []
+        self._others: list[Callable[[], Awaitable[None] | None]] = []
         self._clients: list[Client] = []
 
     def make(
@@ -345,7 +345,7 @@ class Mesh:
         self._servers.append(server)
         return int(server.sockets[0].getsockname()[1])
 
-    def at_end(self, stop: Callable[[], None]) -> None:
+    def at_end(self, stop: Callable[[], Awaitable[None] | None]) -> None:
         """Have a test's own server stopped when the test is over, also one that failed.
 
         uvloop's `close` waits for ever for a listener that is still open.
@@ -362,7 +362,9 @@ class Mesh:
         for server in self._servers:
             server.close()
         for stop in self._others:
-            stop()
+            stopping = stop()
+            if stopping is not None:
+                await stopping
         for task in list(self._handlers):
             task.cancel()
         await asyncio.gather(*self._handlers, return_exceptions=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 import grpc
 import grpc.aio
@@ -24,6 +25,7 @@ GRPC = (b"content-type", b"application/grpc")
 async def _shop(net: Mesh, *, admit: bool = True) -> tuple[Pod, Pod, grpc.aio.Server]:
     web, api = await net.pod("web"), await net.pod("api")
     server, port = await grpc_app.start(api.ip)
+    net.at_end(partial(server.stop, 0))
     web.admit()
     if admit:
         api.admit(net.anything())
@@ -43,7 +45,7 @@ def _grpc(pod: Pod, direction: str) -> dict[str, int]:
 
 
 async def test_all_kinds_of_calls(net: Mesh) -> None:
-    web, api, server = await _shop(net)
+    web, api, _ = await _shop(net)
 
     async def numbers() -> AsyncIterator[bytes]:
         for number in range(50):
@@ -60,11 +62,10 @@ async def test_all_kinds_of_calls(net: Mesh) -> None:
         assert [piece async for piece in both] == [b"%d" % number for number in range(50)]
     assert web.count("outbound") == {(200, ""): 4}
     assert _grpc(web, "outbound") == _grpc(api, "inbound") == {"0": 4}
-    await server.stop(0)
 
 
 async def test_a_conversation_is_relayed_message_by_message(net: Mesh) -> None:
-    web, _, server = await _shop(net)
+    web, _, _ = await _shop(net)
     async with grpc_app.channel(web.outbound, API) as channel:
         call = channel.stream_stream("/shop.Echo/Both")(timeout=10)
         for number in range(20):
@@ -72,33 +73,30 @@ async def test_a_conversation_is_relayed_message_by_message(net: Mesh) -> None:
             assert await call.read() == b"%d" % number
         await call.done_writing()
         assert await call.read() is grpc.aio.EOF
-    await server.stop(0)
 
 
 async def test_large_messages(net: Mesh) -> None:
-    web, _, server = await _shop(net)
+    web, _, _ = await _shop(net)
     async with grpc_app.channel(web.outbound, API) as channel:
         message = bytes(range(256)) * 32768  # 8 MiB: many windows
         calls = [channel.unary_unary("/shop.Echo/Unary")(message, timeout=30) for _ in range(2)]
         for call in calls:
             assert await call == message
-    await server.stop(0)
 
 
 async def test_status_is_taken_from_trailers(net: Mesh) -> None:
-    web, api, server = await _shop(net)
+    web, api, _ = await _shop(net)
     async with grpc_app.channel(web.outbound, API) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await channel.unary_unary("/shop.Echo/Unary")(b"fail", timeout=10)
     assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
     assert _grpc(web, "outbound") == _grpc(api, "inbound") == {"9": 1}
     assert b'grpc_status="9"} 1' in web.telemetry.render()
-    await server.stop(0)
 
 
 async def test_denial_has_grpcs_shape(net: Mesh) -> None:
     """S25."""
-    web, api, server = await _shop(net, admit=False)
+    web, api, _ = await _shop(net, admit=False)
     async with grpc_app.channel(web.outbound, API) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await channel.unary_unary("/shop.Echo/Unary")(b"x", timeout=10)
@@ -113,7 +111,6 @@ async def test_denial_has_grpcs_shape(net: Mesh) -> None:
     assert caught.value.details().startswith("smi-mesh: ")
     assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
     assert _grpc(api, "inbound") == {"7": 2, "0": 1}
-    await server.stop(0)
 
 
 def _talks(peer: Peer) -> None:
@@ -175,7 +172,7 @@ async def test_deadline_passes_by_itself(net: Mesh) -> None:
 
 
 async def test_cancelled_call_reaches_the_app(net: Mesh) -> None:
-    web, api, server = await _shop(net)
+    web, api, _ = await _shop(net)
     async with grpc_app.channel(web.outbound, API) as channel:
         call = channel.stream_stream("/shop.Echo/Both")(timeout=10)
         await call.write(b"x")
@@ -185,7 +182,6 @@ async def test_cancelled_call_reaches_the_app(net: Mesh) -> None:
             await call.read()
         await until(lambda: api.count("inbound"))
     assert web.count("outbound") == api.count("inbound") == {(200, "client-gone"): 1}
-    await server.stop(0)
 
 
 async def test_no_app_is_unavailable(net: Mesh) -> None:
@@ -201,12 +197,11 @@ async def test_calls_of_one_connection_are_split(net: Mesh) -> None:
     """S13: per request, though the client has one connection."""
     web = await net.pod("web")
     web.admit()
-    servers, clusters = [], {}
-    pods = {}
+    clusters, pods = {}, {}
     for name, path in (("v1", "Unary"), ("v2", "Unary")):
         pod = pods[name] = await net.pod(name)
         server, port = await grpc_app.start(pod.ip)
-        servers.append(server)
+        net.at_end(partial(server.stop, 0))
         pod.admit(net.anything())
         clusters[f"shop/{name}:8080"] = [pod.endpoint(port)]
         assert path
@@ -215,5 +210,3 @@ async def test_calls_of_one_connection_are_split(net: Mesh) -> None:
         for number in range(40):
             assert await channel.unary_unary("/shop.Echo/Unary")(b"%d" % number, timeout=10) == b"%d" % number
     assert (pods["v1"].count("inbound"), pods["v2"].count("inbound")) == ({(200, ""): 30}, {(200, ""): 10})
-    for server in servers:
-        await server.stop(0)
