@@ -39,7 +39,7 @@ async def soak(
     spare: int = 0,
     forget: Callable[[], None] | None = None,
 ) -> int:
-    """Nothing is left of rounds of `turns` turns that was not there after `warm` of them; how many there were.
+    """Nothing is left of rounds of `turns` turns that was not there after `warm` turns; how many there were.
 
     `calm`: whether all that a turn began is over. `spare`: connections that may stay open in a pool.
     `forget`: gives up what is kept on purpose, and bounded.
