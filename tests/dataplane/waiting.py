@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-DEADLINE = 10.0
+DEADLINE = 20.0
 
 
 async def until(condition: Callable[[], object], seconds: float = DEADLINE) -> None:

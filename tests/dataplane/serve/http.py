@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from dataplane.serve.sockets import reset
-
-DEADLINE = 5.0
+from tests.dataplane.waiting import DEADLINE
 
 
 @dataclass(slots=True)

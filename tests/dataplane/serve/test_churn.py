@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from dataplane.tasks import Tasks
 from dataplane.wire.http2 import Stream
 from smi.policy.snapshot import Endpoint
-from tests.dataplane.serve.http import DEADLINE, Client, Message, get, read_message
+from tests.dataplane.serve.http import Client, Message, get, read_message
 from tests.dataplane.serve.http2 import OK, App, Peer, dial
 from tests.dataplane.serve.mesh import API, Handler, Mesh, Pod, match, mesh, routes, split
-from tests.dataplane.waiting import until
+from tests.dataplane.waiting import DEADLINE, until
 
 PODS = ("root", "v1", "v2", "v3")
 SERVICE = {"root": "api", "v1": "v1", "v2": "v2", "v3": "v2"}

@@ -15,9 +15,9 @@ from dataplane.serve.pool import Lane
 from dataplane.serve.registry import Registry
 from dataplane.wire.http1 import ResponseHead
 from smi.policy.snapshot import Protocol
-from tests.dataplane.serve.http import DEADLINE, Echo, Message, get, plain, read_message
+from tests.dataplane.serve.http import Echo, Message, get, plain, read_message
 from tests.dataplane.serve.mesh import API, Mesh, two_hops
-from tests.dataplane.waiting import until
+from tests.dataplane.waiting import DEADLINE, until
 
 
 def post(*fields: str) -> bytes:

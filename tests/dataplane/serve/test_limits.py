@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from tests.dataplane.serve.http import DEADLINE, Echo, get, plain, read_message
+from tests.dataplane.serve.http import Echo, get, plain, read_message
 from tests.dataplane.serve.mesh import API, QUICK, Mesh, Pod, next_address, two_hops
-from tests.dataplane.waiting import until
+from tests.dataplane.waiting import DEADLINE, until
 
 
 async def test_slow_head(net: Mesh) -> None:

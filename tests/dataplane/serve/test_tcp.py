@@ -9,9 +9,9 @@ import pytest
 
 from dataplane.serve.sockets import reset
 from smi.policy.snapshot import Endpoint, Protocol
-from tests.dataplane.serve.http import DEADLINE, Client
+from tests.dataplane.serve.http import Client
 from tests.dataplane.serve.mesh import QUICK, Handler, Mesh, Pod, match, routes
-from tests.dataplane.waiting import until
+from tests.dataplane.waiting import DEADLINE, until
 
 DB = "10.96.0.9:5432"
 

@@ -11,9 +11,9 @@ from dataplane.accesslog import AccessLog
 from dataplane.tap import TapFilter
 from smi.names import AccessLogging
 from smi.policy.snapshot import Protocol
-from tests.dataplane.serve.http import DEADLINE, Echo, get, read_message
+from tests.dataplane.serve.http import Echo, get, read_message
 from tests.dataplane.serve.mesh import API, Mesh, Pod, match, routes, two_hops
-from tests.dataplane.waiting import until
+from tests.dataplane.waiting import DEADLINE, until
 
 WEBSOCKET = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: x")
 
