@@ -11,7 +11,7 @@ from pathlib import Path
 from dataplane.process import resident_bytes
 from tests.dataplane.waiting import until
 
-ROUNDS = 4
+ROUNDS = 10
 A_TURN = 6 << 10
 """Bytes by which memory may grow per turn: less than a connection, a tunnel or an SSL object takes."""
 
