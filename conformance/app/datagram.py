@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -76,30 +76,36 @@ class Flows:
 
 
 async def exchange(order: Flows) -> list[Heard]:
-    """Carry out the order; network faults and silence are results, not exceptions."""
+    """Carry out the order; network faults and silence are results, not exceptions.
+
+    Sockets stay open until all is done: the kernel may give a port that is free again to the next, and what
+    comes from there would be of the flow before (of 100 flows, two share a port in one order of six).
+    """
     gate = asyncio.Semaphore(order.concurrency)
+    with ExitStack() as sockets:
 
-    async def one() -> Heard:
-        async with gate:
-            return await _converse(order)
+        async def one() -> Heard:
+            async with gate:
+                return await _converse(order, sockets)
 
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one()) for _ in range(order.count)]
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one()) for _ in range(order.count)]
     return [task.result() for task in tasks]
 
 
-async def _converse(order: Flows) -> Heard:
+async def _converse(order: Flows, sockets: ExitStack) -> Heard:
+    """One flow; `sockets` closes its own."""
     begin = time.perf_counter()
     received: list[str] = []
 
     def heard(error: Failure | None = None, detail: str = "") -> Heard:
         return Heard(time.perf_counter() - begin, tuple(received), error, detail)
 
-    transport: asyncio.DatagramTransport | None = None
     try:
         transport, answers = await asyncio.get_running_loop().create_datagram_endpoint(
             _Answers, remote_addr=(order.host, order.port), family=socket.AF_INET
         )
+        sockets.callback(transport.close)
         for index, text in enumerate(order.send):
             if index and order.interval:
                 await asyncio.sleep(order.interval)
@@ -110,9 +116,6 @@ async def _converse(order: Flows) -> Heard:
         return heard(Failure.TIMEOUT, f"no answer within {order.timeout:g} s")
     except OSError as error:  # no such name, or an ICMP error, which a connected socket is told
         return heard(Failure.UNREACHABLE, str(error))
-    finally:
-        if transport is not None:
-            transport.close()
     return heard()
 
 

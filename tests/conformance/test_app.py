@@ -12,11 +12,12 @@ import struct
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import cast
 
 import pytest
 
 from conformance.app.caller import Call, Failure, Report, Result, resolve_url, send, summarise
-from conformance.app.control import read_call, read_flows, read_talk
+from conformance.app.control import MAX_FLOWS, read_call, read_flows, read_talk
 from conformance.app.datagram import Flows
 from conformance.app.datagram import exchange as flows
 from conformance.app.echo import parse_wish
@@ -467,8 +468,38 @@ async def test_udp_flows_have_a_port_each_and_silence_is_a_timeout() -> None:
     assert heard.error is Failure.UNREACHABLE
 
 
+async def test_udp_flows_of_an_order_never_share_a_port() -> None:
+    """A port that is free again is anybody's; what comes from it would be of the flow before."""
+    ports: set[int] = set()
+
+    class Answering(asyncio.DatagramProtocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.transport = cast("asyncio.DatagramTransport", transport)
+
+        def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+            ports.add(addr[1])
+            self.transport.sendto(data, addr)
+
+    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+        Answering, local_addr=("127.0.0.1", 0)
+    )
+    port = transport.get_extra_info("sockname")[1]
+    results = await flows(Flows("127.0.0.1", port, count=MAX_FLOWS, concurrency=10))
+    transport.close()
+    assert [heard.received for heard in results] == [("ping",)] * MAX_FLOWS
+    assert len(ports) == MAX_FLOWS
+
+
 @pytest.mark.parametrize(
-    "fields", [{"send": 1}, {"send": [1]}, {"send": "x" * 70000}, {"port": 0}, {"interval": -1}]
+    "fields",
+    [
+        {"count": MAX_FLOWS + 1},
+        {"send": 1},
+        {"send": [1]},
+        {"send": "x" * 70000},
+        {"port": 0},
+        {"interval": -1},
+    ],
 )
 def test_udp_orders_are_checked(fields: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(fields))):
