@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from dataplane.core.outcome import Outcome, failed, render
-from dataplane.process import resident_bytes
+from dataplane.process import give_back_memory, resident_bytes
 from dataplane.serve.limits import Limits
 from dataplane.serve.sockets import reset, stream
 from dataplane.telemetry import Counter, Telemetry
@@ -30,6 +30,8 @@ _NO_MEMORY: Final = render(failed(Outcome.OVERLOAD), close=True)
 _NO_ROOM: Final = render(failed(Outcome.CROWDED), close=True)
 _RELIEF: Final = 0.95
 """Shedding ends below this part of the mark, so that it does not flicker."""
+_TRIM_PAUSE: Final = 5.0
+"""Seconds between two attempts to give memory back, which take time from all connections."""
 
 
 class Pressure:
@@ -38,18 +40,27 @@ class Pressure:
     __slots__ = (
         "_accepted",
         "_connections",
+        "_give_back",
         "_leaving",
         "_memory",
         "_open",
         "_resident",
         "_seconds",
+        "_trimmed_at",
         "shedding",
     )
 
-    def __init__(self, limits: Limits, resident: Callable[[], int] = resident_bytes) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        resident: Callable[[], int] = resident_bytes,
+        give_back: Callable[[], object] = give_back_memory,
+    ) -> None:
         self._connections = min(limits.descriptors, most_descriptors() - _RESERVE)
         self._memory = int(min(limits.memory, allowed_bytes()) * limits.memory_share)
         self._resident = resident
+        self._give_back = give_back
+        self._trimmed_at = -_TRIM_PAUSE
         self._seconds = limits.sniff
         self._leaving = 0
         self._open = 0
@@ -64,10 +75,15 @@ class Pressure:
         self._accepted += 1
         return False
 
-    def measure(self, _now: float = 0.0) -> None:
+    def measure(self, now: float = 0.0) -> None:
         """Look at the process. Counting descriptors costs in proportion, so only when it matters."""
-        resident = self._resident()
-        self.shedding = resident >= self._memory * (_RELIEF if self.shedding else 1.0)
+        mark = self._memory * (_RELIEF if self.shedding else 1.0)
+        if (resident := self._resident()) >= mark and now - self._trimmed_at >= _TRIM_PAUSE:
+            # What is free in the allocator would keep it shedding for ever: nothing else gives it back.
+            self._trimmed_at = now
+            self._give_back()
+            resident = self._resident()
+        self.shedding = resident >= mark
         if self._accepted or self._open * 2 >= self._connections:
             self._open = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names are all that is wanted
             self._accepted = 0

@@ -33,6 +33,28 @@ def test_an_idle_sidecar_has_no_regular_expression_engine() -> None:
     assert done.stdout.split() == ["False", "True"]
 
 
+def test_memory_that_is_free_is_given_back() -> None:
+    code = (
+        "from dataplane.process import *\n"
+        "keep_read_buffers()\n"
+        "before = resident_bytes()\n"
+        "blocks = [bytes(4000) for _ in range(10_000)]\n"
+        "full = resident_bytes()\n"
+        "last = blocks[-1]\n"  # behind which nothing is given back by itself
+        "del blocks\n"
+        "kept = resident_bytes()\n"
+        "print(full - before, kept - before, give_back_memory(), resident_bytes() - before)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+    )
+    full, kept, gave, left = done.stdout.split()
+    assert int(full) > 30e6
+    assert int(kept) > 30e6, "the allocator gives it back by itself"
+    assert gave == "True"
+    assert int(left) < 10e6
+
+
 def test_resident_memory_is_read() -> None:
     assert 5e6 < resident_bytes() < 5e9
 

@@ -227,6 +227,27 @@ def test_marks() -> None:
         assert it.shedding is shedding, used
 
 
+def test_memory_that_is_free_is_given_back_before_anything_is_shed() -> None:
+    """The allocator keeps it, and would have a proxy shed for ever after one burst."""
+    used, kept, given_back = 900, 500, 0
+
+    def give_back() -> None:
+        nonlocal used, given_back
+        used -= kept
+        given_back += 1
+
+    it = Pressure(Limits(memory=1000), lambda: used, give_back)
+    it.measure(100.0)
+    assert (it.shedding, used, given_back) == (False, 400, 1)
+    used, kept = 900, 20
+    for now, times in ((101.0, 1), (104.9, 1), (105.0, 2), (105.5, 2), (110.0, 3)):
+        it.measure(now)
+        assert (it.shedding, given_back) == (True, times), now
+    used = 700
+    it.measure(120.0)
+    assert (it.shedding, given_back) == (False, 3)
+
+
 def test_what_a_container_allows(tmp_path: Path) -> None:
     limit = tmp_path / "memory.max"
     assert pressure.allowed_bytes(limit) == 1 << 62
