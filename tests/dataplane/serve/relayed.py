@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -25,62 +25,11 @@ from dataplane.telemetry import HttpSeries
 from dataplane.wire.body import Chunked
 from dataplane.wire.http1 import RequestHead
 from smi.names import DENIAL_HEADER, REASON_HEADER
+from tests.dataplane.serve.fakes import AtOnce, Clock, Wire
 from tests.dataplane.serve.judges import Asked
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 _OURS = frozenset({DENIAL_HEADER.encode(), REASON_HEADER.encode()})
-
-
-class Wire:
-    """A transport that only takes notes."""
-
-    def __init__(self) -> None:
-        self.written = bytearray()
-        self.reading = True
-        self.closing = False
-
-    def write(self, data: bytes) -> None:
-        assert not self.closing
-        self.written += data
-
-    def close(self) -> None:
-        self.closing = True
-
-    abort = write_eof = close
-
-    def is_closing(self) -> bool:
-        return self.closing
-
-    def pause_reading(self) -> None:
-        self.reading = False
-
-    def resume_reading(self) -> None:
-        self.reading = True
-
-    def set_protocol(self, _protocol: Any) -> None: ...
-    def get_extra_info(self, _name: str, default: Any = None) -> Any:
-        return default
-
-
-class Clock:
-    """A loop in which no time passes."""
-
-    def time(self) -> float:
-        return 0.0
-
-    def call_later(self, *_: Any) -> None:
-        return None
-
-
-class AtOnce:
-    """Runs a task that has nothing to wait for."""
-
-    def start(self, _name: str, coroutine: Coroutine[Any, Any, Any]) -> None:
-        try:
-            coroutine.send(None)
-        except StopIteration:
-            return
-        raise AssertionError("the task waits")
 
 
 class Gate:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import httptools
@@ -28,6 +28,7 @@ from dataplane.serve.pressure import Pressure
 from dataplane.serve.registry import Registry
 from dataplane.telemetry import HttpSeries
 from dataplane.wire.http1 import RequestHead
+from tests.dataplane.serve.fakes import AtOnce, Clock, Wire
 
 REQUESTS = (
     b"GET /a HTTP/1.1\r\nHost: a\r\nX-A: 1\r\n\r\n",
@@ -61,58 +62,6 @@ RESPONSES = (
     b"HTTP/1.1 200 OK\r\nBad Name: 2\r\n\r\n",
 )
 BODILESS = (b"HTTP/1.1 204", b"HTTP/1.1 304")
-
-
-class Wire:
-    """A transport that only takes notes."""
-
-    def __init__(self) -> None:
-        self.written = b""
-        self.reading = True
-        self.closing = False
-        self.gone = False
-
-    def write(self, data: bytes) -> None:
-        assert not self.closing
-        self.written += data
-
-    def close(self) -> None:
-        self.closing = True
-
-    abort = write_eof = close
-
-    def is_closing(self) -> bool:
-        return self.closing
-
-    def pause_reading(self) -> None:
-        self.reading = False
-
-    def resume_reading(self) -> None:
-        self.reading = True
-
-    def get_extra_info(self, _name: str, default: Any = None) -> Any:
-        return default
-
-
-class Clock:
-    """A loop in which no time passes."""
-
-    def time(self) -> float:
-        return 0.0
-
-    def call_later(self, *_: Any) -> None:
-        return None
-
-
-class AtOnce:
-    """Runs a task that has nothing to wait for."""
-
-    def start(self, _name: str, coroutine: Coroutine[Any, Any, Any]) -> None:
-        try:
-            coroutine.send(None)
-        except StopIteration:
-            return
-        raise AssertionError("the task waits")
 
 
 class Gate:

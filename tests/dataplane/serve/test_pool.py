@@ -18,34 +18,10 @@ from dataplane.serve.pool import ConnectFailed, Lane
 from dataplane.serve.pressure import Pressure
 from dataplane.serve.registry import Registry
 from dataplane.tasks import Tasks
+from tests.dataplane.serve.fakes import Wire
 from tests.dataplane.serve.http import Echo, get
 from tests.dataplane.serve.mesh import API, QUICK, Mesh, next_address, two_hops
 from tests.dataplane.waiting import until
-
-
-class Wire:
-    """A transport that takes notes."""
-
-    def __init__(self) -> None:
-        self.reading = True
-        self.closing = False
-
-    def close(self) -> None:
-        self.closing = True
-
-    abort = close
-
-    def is_closing(self) -> bool:
-        return self.closing
-
-    def pause_reading(self) -> None:
-        self.reading = False
-
-    def resume_reading(self) -> None:
-        self.reading = True
-
-    def get_extra_info(self, _name: str, default: Any = None) -> Any:
-        return default
 
 
 class Kept:
