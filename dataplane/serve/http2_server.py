@@ -617,13 +617,10 @@ class Exchange:
         trailers = grpc_answer(reply) if self._grpc else None
         grpc = str(trailers[2][1], "ascii") if trailers else ""
         now = perf_counter()
-        took, tap, head = now - self._started, self._down.serving.tap, self._head
-        refusal.series.observe(reply.status, reply.reason, took, grpc)
+        self._observe_on(refusal.series, reply.status, reply.reason, grpc, now)
         if self._span is not None:
             self._span.answered(reply.header)
             self._trace(refusal.series, None, reply.reason, now, grpc)
-        if tap.active:
-            tap.see(refusal.series, head, reply.status, reply.reason, grpc, took)
         if stream.reset:
             return
         if trailers is not None:
@@ -676,12 +673,17 @@ class Exchange:
         """The exchange is over, and it is not known where it would have led to."""
         self._stop_timer()
         series, now = self._down.gate.refuse(failed(Outcome.UNKNOWN)).series, perf_counter()
-        series.observe(0, reason, now - self._started)
-        tap = self._down.serving.tap
-        if tap.active:
-            tap.see(series, self._head, 0, reason, "", now - self._started)
+        self._observe_on(series, 0, reason, "", now)
         if self._span is not None:
             self._trace(series, None, reason, now, "")
+
+    def _observe_on(self, series: HttpSeries, status: int, reason: str, grpc: str, now: float) -> None:
+        """An exchange that has no way of its own is counted and shown."""
+        took = now - self._started
+        series.observe(status, reason, took, grpc)
+        tap = self._down.serving.tap
+        if tap.active:
+            tap.see(series, self._head, status, reason, grpc, took)
 
     def _trace(self, series: HttpSeries, way: Way | None, reason: str, now: float, grpc: str) -> None:
         """The span of the exchange ends."""

@@ -721,12 +721,10 @@ class Downstream(Exchange):
 
     def _left_undecided(self, reason: str) -> None:
         """The exchange is over, and it is not known where it would have led to."""
-        series, now = self._gate.refuse(failed(Outcome.UNKNOWN)).series, perf_counter()
-        series.observe(0, reason, now - self._started)
-        if self._serving.tap.active:
-            self._serving.tap.see(series, self._head, 0, reason, "", now - self._started)
+        series = self._gate.refuse(failed(Outcome.UNKNOWN)).series
+        self._observe_on(series, 0, reason)
         if self._span is not None:
-            self._trace(series, None, 0, reason, now, 0, 0)
+            self._trace(series, None, 0, reason, perf_counter(), 0, 0)
 
     def _example(self, series: HttpSeries, status: int, reason: str, now: float) -> None:
         """Have the metrics show the request's trace, if it says of which it is part, and who looks on all."""
@@ -764,7 +762,7 @@ class Downstream(Exchange):
             self._observe_on(self._way.series, status, reason)
 
     def _observe_on(self, series: HttpSeries, status: int, reason: str) -> None:
-        """An exchange that becomes a tunnel is counted and shown when it does."""
+        """An exchange that has no way of its own, or becomes a tunnel, is counted and shown at once."""
         took = perf_counter() - self._started
         series.observe(status, reason, took)
         tap = self._serving.tap

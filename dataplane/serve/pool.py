@@ -71,7 +71,7 @@ class Lane:
         idle_seconds: float,
         size: int,
         trunk: Trunk,
-        line: Line[Upstream] | None = None,
+        line: Line[Upstream],
     ) -> None:
         """`size`: idle connections kept. `line`: bounds how many are made at a time."""
         self.trunk = trunk
@@ -94,23 +94,19 @@ class Lane:
     @property
     def unused(self) -> bool:
         """Nothing would be lost with it."""
-        return not self._idle and not self.trunk.links and (self._line is None or self._line.empty)
+        return not self._idle and not self.trunk.links and self._line.empty
 
     def take(self) -> Upstream | None:
         """An idle connection, or None. One that was opened before a rotation is closed instead."""
-        generation = self._generation
         while self._idle:
             upstream, _ = self._idle.popitem()
-            current = generation is None or upstream.generation is generation()
-            if current and not upstream.transport.is_closing():
+            if self._is_fit(upstream):
                 return upstream
             upstream.transport.close()
         return None
 
     async def open(self) -> Upstream:
         """A new connection, or one that came back while many were being made. Raises ConnectFailed."""
-        if self._line is None:
-            return await self._open()
         while True:
             upstream = await self._line.get(self._open)
             if not upstream.transport.is_closing():  # since it was handed over
@@ -126,7 +122,7 @@ class Lane:
 
     def give_back(self, upstream: Upstream) -> None:
         """An exchange is over and the connection can carry another."""
-        if self._line is not None and self._line.waiting and self._handed_on(self._line, upstream):
+        if self._line.waiting and self._is_fit(upstream) and self._hand_on(upstream):
             return
         if len(self._idle) >= self._size:
             upstream.transport.close()
@@ -136,14 +132,17 @@ class Lane:
         if upstream.paused:
             upstream.resume_reading()  # so that its end is noticed
 
-    def _handed_on(self, line: Line[Upstream], upstream: Upstream) -> bool:
-        """Whether somebody who waits for a connection has got this one."""
+    def _is_fit(self, upstream: Upstream) -> bool:
+        """Whether it is open, and was opened with the present certificate."""
         generation = self._generation
-        if upstream.transport.is_closing() or not (generation is None or upstream.generation is generation()):
-            return False
+        current = generation is None or upstream.generation is generation()
+        return current and not upstream.transport.is_closing()
+
+    def _hand_on(self, upstream: Upstream) -> bool:
+        """Whether somebody who waits for a connection has got this one."""
         if upstream.paused:
             upstream.resume_reading()
-        return line.give(upstream)
+        return self._line.give(upstream)
 
     def forget(self, upstream: Upstream) -> None:
         """It is gone, or no longer ours. Harmless for one that is not idle."""

@@ -12,6 +12,7 @@ from dataplane.core.balance import Load
 from dataplane.core.inbound import CALLER_FIELDS
 from dataplane.core.outcome import Outcome, Reply, failed
 from dataplane.core.request_ids import RequestIds
+from dataplane.serve.connecting import Line
 from dataplane.serve.gate import Refusal, Serving, Way
 from dataplane.serve.http2_client import Trunk
 from dataplane.serve.http_client import Upstream
@@ -100,7 +101,7 @@ class Proxy:
         self.servers: list[Server] = []
         self.wire = Wire()
         trunk = Trunk(self._open, _never, registry, mesh=False)
-        self.gate = Gate(Lane(self._open, None, registry, 1.0, 9, trunk))
+        self.gate = Gate(Lane(self._open, None, registry, 1.0, 9, trunk, Line(9, 1.0)))
         at_once = cast("Any", AtOnce())
         ids = RequestIds(bytes(16))
         self.client = Downstream(

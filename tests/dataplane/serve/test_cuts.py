@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from dataplane.core.balance import Load
 from dataplane.core.outcome import Reply
 from dataplane.core.request_ids import RequestIds
+from dataplane.serve.connecting import Line
 from dataplane.serve.gate import Refusal, Serving, Way
 from dataplane.serve.http2_client import Trunk
 from dataplane.serve.http_server import Downstream
@@ -180,7 +181,9 @@ def seen(
     def generation() -> None:
         return None
 
-    lane = Lane(open_, generation, registry, 1.0, 9, Trunk(open_, generation, registry, mesh=False))
+    lane = Lane(
+        open_, generation, registry, 1.0, 9, Trunk(open_, generation, registry, mesh=False), Line(9, 1.0)
+    )
     serving = Serving(loop, limits, registry, cast("Any", AtOnce()), Pressure(limits), RequestIds(bytes(16)))
     gate, wire, cut = Gate(lane), Wire(), Cut(answer_sizes)
     client = Downstream(serving, gate)

@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from dataplane.core.outcome import Outcome
-from dataplane.serve.connecting import MakeProtocol
+from dataplane.serve.connecting import Line, MakeProtocol
 from dataplane.serve.http2_client import Trunk
 from dataplane.serve.http_client import Exchange, Upstream
 from dataplane.serve.pool import Lane
@@ -201,7 +201,9 @@ async def test_an_answer_survives_the_reset_that_follows_it(left: bytes, seen: l
     """A server that closes with a body unread resets the connection, under a proxy that is still writing."""
     loop, asked = asyncio.get_running_loop(), Asked()
     registry = Registry(loop, 1.0)
-    lane = Lane(unopened, None, registry, 1.0, 1, Trunk(unopened, lambda: None, registry, mesh=False))
+    lane = Lane(
+        unopened, None, registry, 1.0, 1, Trunk(unopened, lambda: None, registry, mesh=False), Line(9, 1.0)
+    )
     with socket.create_server(("127.0.0.1", 0)) as server:
         upstream = Upstream(lane, None)
         await loop.create_connection(lambda: upstream.protocol, *server.getsockname())

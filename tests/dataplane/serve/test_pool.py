@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 
 from dataplane.serve import pool, pressure
+from dataplane.serve.connecting import Line
 from dataplane.serve.http2_client import Trunk
 from dataplane.serve.http_client import Upstream
 from dataplane.serve.limits import Limits
@@ -43,7 +44,7 @@ class Kept:
             return made
 
         trunk = Trunk(opener, lambda: self.generation, registry, mesh=True)
-        self.lane = Lane(opener, lambda: self.generation, registry, 10.0, size, trunk)
+        self.lane = Lane(opener, lambda: self.generation, registry, 10.0, size, trunk, Line(9, 1.0))
 
     async def idle(self) -> Upstream:
         upstream = await self.lane.open()
