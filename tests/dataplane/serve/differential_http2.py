@@ -151,13 +151,7 @@ def check_request(parts: Sequence[Part]) -> bool:
     # Names of hosts are the same in either case; which of the two goes on is settled.
     assert not told.refused or told.refused.endswith("b'a' / b'A'"), ("passed on", told.refused, parts)
     found = judges_http2.read_request(relayed.frames)
-    assert (found.refused, found.ended) == ("", True), ("written", found.refused, parts, relayed)
-    assert _same(found.fields, relayed.head), ("head", found, relayed)
-    assert (found.body, sorted(found.trailers)) == (relayed.body, sorted(relayed.trailers)), (
-        "body",
-        found,
-        relayed,
-    )
+    _agree(found, relayed, parts)
     assert told.refused or found.body == told.body
     return True
 
@@ -175,15 +169,17 @@ def check_response(method: bytes, parts: Sequence[Part]) -> bool:
     named = named and (b":status", b"204") in relayed.head
     assert named or not told.refused, ("passed on", told.refused, method, parts)
     found = judges_http2.read_response(method, relayed.frames)
-    assert (found.refused, found.ended) == ("", True), ("written", found.refused, parts, relayed)
-    assert _same(found.fields, relayed.head), ("head", found, relayed)
-    assert (found.body, sorted(found.trailers)) == (relayed.body, sorted(relayed.trailers)), (
-        "body",
-        found,
-        relayed,
-    )
+    _agree(found, relayed, parts)
     assert told.refused or found.body == told.body
     return True
+
+
+def _agree(found: judges_http2.Message, relayed: Relayed, parts: Sequence[Part]) -> None:
+    """What was written is read as it is meant."""
+    assert (found.refused, found.ended) == ("", True), ("written", found.refused, parts, relayed)
+    assert _same(found.fields, relayed.head), ("head", found, relayed)
+    was = found.body, sorted(found.trailers)
+    assert was == (relayed.body, sorted(relayed.trailers)), ("body", found, relayed)
 
 
 def _same(found: list[Pair], written: list[Pair]) -> bool:

@@ -15,7 +15,7 @@ import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import h11
 import httptools
@@ -207,16 +207,17 @@ class _Unrun:
 _LOOP = cast("asyncio.AbstractEventLoop", _Unrun())
 
 
+_WIDE: Final[dict[str, Any]] = {
+    "limit": _MOST,
+    "max_line_size": _MOST,
+    "max_field_size": _MOST,
+    "max_headers": 999,
+}
+"""Bounds that nothing here comes to."""
+
+
 def _aiohttp() -> HttpRequestParserPy:
-    return HttpRequestParserPy(
-        _FLOW,
-        _LOOP,
-        limit=_MOST,
-        max_line_size=_MOST,
-        max_field_size=_MOST,
-        max_headers=999,
-        auto_decompress=False,
-    )
+    return HttpRequestParserPy(_FLOW, _LOOP, auto_decompress=False, **_WIDE)
 
 
 def requests_by_aiohttp(data: bytes) -> Verdict:
@@ -250,10 +251,7 @@ def responses_by_aiohttp(data: bytes, methods: Sequence[bytes], closed: bool) ->
         parser = HttpResponseParserPy(
             _FLOW,
             _LOOP,
-            limit=_MOST,
-            max_line_size=_MOST,
-            max_field_size=_MOST,
-            max_headers=999,
+            **_WIDE,
             method=method.decode(),
             response_with_body=method != b"HEAD",
             read_until_eof=True,

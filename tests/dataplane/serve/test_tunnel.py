@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
@@ -13,45 +13,24 @@ from dataplane.serve.registry import Registry
 from dataplane.serve.sniffer import Sides, Sniffer
 from dataplane.serve.tunnel import Tunnel
 from smi.policy.snapshot import Protocol
+from tests.dataplane.serve import fakes
 from tests.dataplane.serve.http import Client
 from tests.dataplane.serve.mesh import API, Mesh, two_hops
 from tests.dataplane.waiting import until
 
 
-class Wire:
-    """A transport that takes notes. `abort` is a reset: a server's is told of, one's own is not."""
+class Wire(fakes.Wire):
+    """One that tells how it ended. `abort` is a reset: a server's is told of, one's own is not."""
 
     def __init__(self) -> None:
-        self.written = b""
-        self.reading = True
-        self.ended = self.closed = self.aborted = False
-
-    def write(self, data: bytes) -> None:
-        self.written += data
+        super().__init__()
+        self.ended = self.aborted = False
 
     def write_eof(self) -> None:
         self.ended = True
 
-    def close(self) -> None:
-        self.closed = True
-
     def abort(self) -> None:
-        self.closed = self.aborted = True
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-    def pause_reading(self) -> None:
-        self.reading = False
-
-    def resume_reading(self) -> None:
-        self.reading = True
-
-    def set_protocol(self, _protocol: object) -> None:
-        """Who calls is known to the test."""
-
-    def get_extra_info(self, _name: str, default: Any = None) -> Any:
-        return default
+        self.closing = self.aborted = True
 
     @property
     def transport(self) -> asyncio.Transport:
@@ -111,7 +90,7 @@ async def test_a_break_is_never_taken_for_an_end(
         assert joined.server.ended
     joined.tunnel.server.connection_lost(error)
     orderly = ended and error is None
-    assert (joined.client.aborted, joined.client.closed) == (not orderly, True)
+    assert (joined.client.aborted, joined.client.closing) == (not orderly, True)
     joined.tunnel.client.connection_lost(None)
     assert joined.told == [(0, 0, "" if orderly else "aborted")]
     assert len(joined.registry) == 0
